@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: MIT
+# Mica's one Makefile. `make help` lists the targets and variables.
+
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+ARCH   ?= riscv64
+ALLOC  ?= tlsf
+HARDEN ?= 1
+DEBUG  ?= 0
+LLVM   ?= 0
+TESTS  ?= 1
+SMP    ?= 1
+MEM    ?= 512M
+V      ?= 0
+
+ARCHES  := riscv64 aarch64
+ENGINES := tlsf slab buddy
+
+ifeq ($(filter $(ARCH),$(ARCHES) template),)
+$(error ARCH=$(ARCH): pick one of: $(ARCHES))
+endif
+ifeq ($(filter $(ALLOC),$(ENGINES)),)
+$(error ALLOC=$(ALLOC): pick one of: $(ENGINES))
+endif
+ifeq ($(filter $(HARDEN),0 1 2 3),)
+$(error HARDEN=$(HARDEN): pick one of: 0 1 2 3)
+endif
+
+Q := $(if $(filter 1,$(V)),,@)
+say = $(if $(filter 1,$(V)),,@printf '  %-8s %s\n' '$(1)' '$(2)')
+
+# --- Tools ------------------------------------------------------------------
+
+include arch/$(ARCH)/arch.mk
+
+CROSS_COMPILE ?= $(ARCH_CROSS)
+ifeq ($(LLVM),1)
+KCC      := clang --target=$(ARCH_TRIPLE)
+KLD      := ld.lld
+KOBJCOPY := llvm-objcopy
+KNM      := llvm-nm
+KAR      := llvm-ar
+else
+KCC      := $(CROSS_COMPILE)gcc
+KLD      := $(CROSS_COMPILE)ld
+KOBJCOPY := $(CROSS_COMPILE)objcopy
+KNM      := $(CROSS_COMPILE)nm
+KAR      := $(CROSS_COMPILE)ar
+endif
+
+HOSTCC  ?= gcc
+HOSTAR  ?= ar
+PYTHON  ?= python3
+
+B := build/$(ARCH)-$(ALLOC)$(if $(filter 1,$(LLVM)),-llvm)$(if $(filter 1,$(DEBUG)),-debug)$(if $(filter-out 1,$(HARDEN)),-h$(HARDEN))$(if $(filter 0,$(TESTS)),-notests)
+
+# --- Flags ------------------------------------------------------------------
+
+WARN := -std=gnu11 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
+	-Wundef -Wvla -Werror
+OPT  := $(if $(filter 1,$(DEBUG)),-Og,-O2) -g
+
+# What mm/ and dma/ are configured with (mm/port.h).
+MM_DEFS := -DMM_HARDEN=$(HARDEN) -DMM_DEBUG=$(DEBUG)
+
+KFLAGS := $(WARN) $(OPT) $(ARCH_CFLAGS) -ffreestanding -fno-common -fno-pic -fno-stack-protector \
+	  -fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-unwind-tables \
+	  -ffunction-sections -fdata-sections -fno-tree-loop-distribute-patterns \
+	  $(MM_DEFS) -DMM_MAX_CPUS=64 -DMM_FAST_BITS=$(ARCH_FAST_BITS) \
+	  -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops -DMM_PORT_INLINE='"mm_port_kernel.h"'
+ifeq ($(LLVM),1)
+KFLAGS := $(filter-out -fno-tree-loop-distribute-patterns,$(KFLAGS)) -fno-builtin-memset -fno-builtin-memcpy
+endif
+FRAME := -fno-omit-frame-pointer
+
+# What each module may include (docs/architecture.md): the include path enforces it.
+INC_lib     := -Ikernel/lib/include
+INC_arch    := $(INC_lib) -Iarch/include -Iarch/$(ARCH)/include
+INC_mm      := -Imm/include
+INC_dma     := $(INC_mm) -Idma/include
+INC_port    := -Ikernel/port $(INC_arch) -Ikernel/include
+INC_drivers := $(INC_arch) $(INC_dma) -Ikernel/include -Idrivers/include
+INC_kernel  := $(INC_drivers)
+INC_test    := -Iinclude
+
+# --- Kernel sources ---------------------------------------------------------
+
+SRC_lib     := $(wildcard kernel/lib/*.c)
+SRC_arch    := $(wildcard arch/$(ARCH)/*.c arch/$(ARCH)/*.S)
+SRC_mm      := $(wildcard mm/*.c)
+SRC_dma     := $(wildcard dma/*.c)
+SRC_drivers := $(wildcard drivers/*/*.c)
+SRC_kernel  := $(wildcard kernel/*.c)
+ifeq ($(TESTS),1)
+TSRC_lib     := $(wildcard kernel/lib/test/*.c)
+TSRC_arch    := $(wildcard arch/test/*.c)
+TSRC_mm      := $(wildcard mm/test/*.c)
+TSRC_dma     := $(wildcard dma/test/*.c)
+TSRC_drivers := $(wildcard drivers/*/test/*.c)
+TSRC_kernel  := $(wildcard kernel/test/*.c)
+endif
+
+MODULES := lib arch mm dma drivers kernel
+objs = $(patsubst %,$(B)/%.o,$(basename $(SRC_$(1)) $(TSRC_$(1))))
+KOBJS := $(foreach m,$(MODULES),$(call objs,$(m)))
+
+# mm/ and dma/ see the port through one header; the frame pointer is left out of their hot paths.
+MODFLAGS_lib     := $(INC_lib) $(FRAME)
+MODFLAGS_arch    := $(INC_arch) $(INC_mm) -Ikernel/include $(FRAME)
+MODFLAGS_mm      := $(INC_mm) $(INC_port) $(if $(filter 1,$(DEBUG)),$(FRAME))
+MODFLAGS_dma     := $(INC_dma) $(INC_port) $(if $(filter 1,$(DEBUG)),$(FRAME))
+MODFLAGS_drivers := $(INC_drivers) $(INC_port) $(INC_test) $(FRAME)
+MODFLAGS_kernel  := $(INC_kernel) $(INC_port) $(INC_test) $(FRAME)
+
+define module_rules
+$(call objs,$(1)): MODFLAGS := $(MODFLAGS_$(1))
+endef
+$(foreach m,$(MODULES),$(eval $(call module_rules,$(m))))
+$(foreach m,$(MODULES),$(eval $(patsubst %,$(B)/%.o,$(basename $(TSRC_$(m)))): MODFLAGS += $(INC_test)))
+
+$(B)/%.o: %.c $(B)/flags
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(KCC) $(KFLAGS) $(MODFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/%.o: %.S $(B)/flags
+	$(call say,AS,$<)
+	@mkdir -p $(@D)
+	$(Q)$(KCC) $(KFLAGS) $(MODFLAGS) -MMD -MP -c -o $@ $<
+
+# Rebuild everything when the compiler or its flags change, and only then.
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(KCC) $(subst ','\'',$(KFLAGS)) $(TESTS)' | cmp -s - $@ || \
+		printf '%s\n' '$(KCC) $(subst ','\'',$(KFLAGS)) $(TESTS)' > $@
+
+# --- Link -------------------------------------------------------------------
+
+$(B)/kernel.lds: linker/kernel.lds.S linker/$(ARCH).h $(B)/flags
+	@mkdir -p $(@D)
+	$(Q)$(KCC) -E -P -x assembler-with-cpp -Ilinker -include linker/$(ARCH).h -o $@ $<
+
+LINK = $(KLD) $(ARCH_LDFLAGS) -nostdlib -static --gc-sections --no-warn-rwx-segments \
+	-z max-page-size=4096 --build-id=none --orphan-handling=error -T $(B)/kernel.lds
+ifeq ($(LLVM),1)
+LINK := $(subst --no-warn-rwx-segments,,$(LINK))
+endif
+
+# The symbol table for backtraces: made from a first link, whose text does not move in the second.
+$(B)/mica.elf: $(KOBJS) $(B)/kernel.lds scripts/ksyms.py
+	$(call say,LD,$@)
+	$(Q)$(PYTHON) scripts/ksyms.py < /dev/null > $(B)/ksyms0.S
+	$(Q)$(KCC) $(ARCH_CFLAGS) -c -o $(B)/ksyms0.o $(B)/ksyms0.S
+	$(Q)$(LINK) -o $(B)/mica0.elf $(KOBJS) $(B)/ksyms0.o
+	$(Q)$(KNM) -n $(B)/mica0.elf | $(PYTHON) scripts/ksyms.py > $(B)/ksyms.S
+	$(Q)$(KCC) $(ARCH_CFLAGS) -c -o $(B)/ksyms.o $(B)/ksyms.S
+	$(Q)$(LINK) -o $@ $(KOBJS) $(B)/ksyms.o
+
+$(B)/mica.bin: $(B)/mica.elf
+	$(Q)$(KOBJCOPY) -O binary $< $@
+
+kernel: $(B)/mica.bin
+
+-include $(KOBJS:.o=.d)
+
+# --- Host tests -------------------------------------------------------------
+
+# One binary per sanitizer set, made of the same sources that the kernel is made of.
+HOST_SAN  ?= address,undefined
+comma     := ,
+HB        := build/host-$(subst $(comma),-,$(HOST_SAN))-h$(HARDEN)
+HOST_SRCS := $(SRC_mm) $(wildcard mm/test/*.c) $(SRC_dma) $(wildcard dma/test/*.c) \
+	     $(filter-out kernel/lib/string.c,$(SRC_lib)) $(wildcard kernel/lib/test/*.c) \
+	     $(wildcard kernel/fdt.c kernel/memmap.c kernel/test/test_fdt.c kernel/test/test_memmap.c) \
+	     $(wildcard drivers/virtio/virtqueue.c drivers/virtio/virtio_blk.c drivers/virtio/test/*.c) \
+	     $(wildcard tests/host/*.c)
+HOST_OBJS := $(patsubst %.c,$(HB)/%.o,$(HOST_SRCS))
+HOST_FLAGS = $(WARN) -O1 -g -fno-omit-frame-pointer $(if $(filter none,$(HOST_SAN)),,-fsanitize=$(HOST_SAN) -fno-sanitize-recover=all) \
+	     $(MM_DEFS) -DMM_FAST_BITS=0 -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops -DMICA_HOST=1 $(HOST_EXTRA) \
+	     $(INC_lib) $(INC_dma) -Ikernel/include -Idrivers/include $(INC_test) -Itests/host
+
+$(HB)/%.o: %.c $(HB)/flags
+	$(call say,HOSTCC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(HOSTCC) $(HOST_FLAGS) -MMD -MP -c -o $@ $<
+
+$(HB)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(HOSTCC) $(HOST_FLAGS)' | cmp -s - $@ || printf '%s\n' '$(HOSTCC) $(HOST_FLAGS)' > $@
+
+$(HB)/selftest: $(HOST_OBJS)
+	$(call say,HOSTLD,$@)
+	$(Q)$(HOSTCC) $(HOST_FLAGS) -o $@ $(HOST_OBJS) -lcmocka -lfdt -lpthread
+
+host-test: $(HB)/selftest
+	$(Q)$(HB)/selftest $(FILTER)
+
+-include $(HOST_OBJS:.o=.d)
+
+# --- Housekeeping -----------------------------------------------------------
+
+clean:
+	rm -rf build
+
+FORCE:
+.PHONY: FORCE kernel host-test clean

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The byte allocator interface: one table of operations, three engines
+ * (byte_tlsf, byte_slab, byte_buddy).
+ *
+ * An engine's own structure starts with a struct byte_alloc whose ops pointer
+ * its initialiser sets; everything else zero is an engine without memory. An
+ * engine takes no lock and calls nobody but the port: its user serialises all
+ * calls, except alloc_local and dealloc_local, which need only a pinned CPU.
+ * Sizes are bytes. Memory given to an engine must be writable, and stays the
+ * engine's until take_free returns it.
+ */
+#ifndef MM_BYTE_ALLOC_H
+#define MM_BYTE_ALLOC_H
+
+#include <mm/fault.h>
+#include <mm/types.h>
+
+struct byte_ops;
+
+struct byte_alloc {
+	const struct byte_ops *ops;
+};
+
+/* What a walk shows: every block of every piece of memory, used or free, in address order. */
+typedef void (*byte_walk_fn)(void *ctx, const void *block, size_t nbytes, bool used);
+
+struct byte_ops {
+	const char *name; /* "TLSF", "slab", "buddy" */
+
+	/*
+	 * Start with one piece of memory. INVALID_PARAM when it is too small to
+	 * hold anything. Ends are rounded inwards as the engine needs.
+	 */
+	enum alloc_result (*init)(struct byte_alloc *a, void *start, size_t nbytes);
+
+	/* Add another piece; never merged with a neighbour, so that it can be taken back whole. */
+	enum alloc_result (*add_memory)(struct byte_alloc *a, void *start, size_t nbytes);
+
+	/* Pre: layout_valid. NULL when nothing fits; then no state has changed. */
+	void *(*alloc)(struct byte_alloc *a, size_t size, size_t align);
+
+	/*
+	 * Give back. Any pointer may be passed; misuse is found as the hardening
+	 * level says, nothing is changed and the kind of fault is returned.
+	 */
+	enum mm_fault_kind (*dealloc)(struct byte_alloc *a, void *p, size_t size, size_t align);
+
+	/*
+	 * Change the size where it is. True when p now holds new_size bytes;
+	 * false (nothing changed) when it would have to move.
+	 */
+	bool (*resize)(struct byte_alloc *a, void *p, size_t old_size, size_t align,
+		       size_t new_size);
+
+	/*
+	 * The fast path, or NULL members for an engine without one. Called with
+	 * this CPU pinned and no lock. alloc_local returns NULL, dealloc_local
+	 * MM_FAULT_KINDS, when the locked call must be made instead.
+	 */
+	void *(*alloc_local)(struct byte_alloc *a, size_t size, size_t align, unsigned int cpu);
+	enum mm_fault_kind (*dealloc_local)(struct byte_alloc *a, void *p, size_t size,
+					    size_t align, unsigned int cpu);
+
+	/*
+	 * Memory that a piece given with add_memory must have so that `size` at
+	 * `align` is sure to fit into it when it is fresh.
+	 */
+	size_t (*grow_size)(const struct byte_alloc *a, size_t size, size_t align);
+
+	/*
+	 * Detach one wholly free piece (exactly as it was added) and return it.
+	 * False when there is none. Constant time when there is none.
+	 */
+	bool (*take_free)(struct byte_alloc *a, void **start, size_t *nbytes);
+
+	/* Bytes the block at p really holds (at least what was asked for); 0 for no live block. */
+	size_t (*block_size)(const struct byte_alloc *a, const void *p);
+
+	/* total: all memory given; used: in live blocks, with rounding; available: the rest that can be handed out. */
+	size_t (*total_bytes)(const struct byte_alloc *a);
+	size_t (*used_bytes)(const struct byte_alloc *a);
+	size_t (*available_bytes)(const struct byte_alloc *a);
+
+	/* Walk all blocks. */
+	void (*walk)(const struct byte_alloc *a, byte_walk_fn fn, void *ctx);
+
+	/* Verify every invariant; the address of the first thing found broken, else NULL. Slow. */
+	const void *(*check)(const struct byte_alloc *a);
+};
+
+#endif

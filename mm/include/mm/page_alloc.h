@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The page allocator: a bitmap with summary levels over any number of regions.
+ *
+ * Its metadata is carved from the region it manages (at most 0.02 %), so no
+ * capacity is compiled in. page_alloc functions take no lock: the user
+ * serialises all calls, except page_alloc_one_local and page_free_one_local,
+ * which need only a pinned CPU. Counts are pages of MM_PAGE_SIZE bytes.
+ */
+#ifndef MM_PAGE_ALLOC_H
+#define MM_PAGE_ALLOC_H
+
+#include <mm/fault.h>
+#include <mm/port.h>
+#include <mm/types.h>
+
+/* Regions below 4 GiB of physical address are kept for devices as long as others have room. */
+enum page_zone {
+	PAGE_ZONE_ANY, /* high memory first, then low */
+	PAGE_ZONE_LOW, /* below 4 GiB only */
+};
+
+/* What an allocated page is used for; counted per kind. */
+enum page_usage {
+	PAGE_USAGE_KERNEL,    /* kernel image and boot data; the default for callers that do not say */
+	PAGE_USAGE_TABLE,     /* page tables */
+	PAGE_USAGE_HEAP,      /* memory of a byte allocator */
+	PAGE_USAGE_DMA,
+	PAGE_USAGE_CPU_CACHE, /* free, but parked in a per-CPU cache */
+	PAGE_USAGE_USER,
+	PAGE_USAGE_KINDS
+};
+
+struct page_region; /* lies at the start of its region */
+
+/* Per-CPU stack of free single pages. */
+#define PAGE_CACHE_DEPTH 32
+struct page_cpu_cache {
+	unsigned int count;
+	uintptr_t page[PAGE_CACHE_DEPTH];
+} __attribute__((aligned(64)));
+
+/* All zero is an empty allocator. The members are private to page_bitmap.c. */
+struct page_alloc {
+	struct page_region *regions; /* sorted: high zone first */
+	size_t total_pages, used_pages;
+	size_t usage[PAGE_USAGE_KINDS];
+	struct page_cpu_cache cache[MM_MAX_CPUS];
+};
+
+/*
+ * Manage [start, start + nbytes). Ends are rounded inwards to whole pages, the
+ * metadata are taken from the start. The memory need not be zero; only the
+ * metadata are written. A region that crosses physical 4 GiB is managed as
+ * two. INVALID_PARAM: no page is left, or overflow. MEMORY_OVERLAP.
+ */
+MM_MUST_CHECK enum alloc_result page_alloc_add_region(struct page_alloc *a, virt_addr_t start,
+						      size_t nbytes);
+
+/*
+ * Stop managing the region that starts at `start` (as it was added, rounded).
+ * NOT_ALLOCATED: no such region; NO_MEMORY: pages of it are in use.
+ */
+MM_MUST_CHECK enum alloc_result page_alloc_remove_region(struct page_alloc *a, virt_addr_t start);
+
+struct page_request {
+	size_t npages;
+	size_t align; /* bytes, a power of two, at least MM_PAGE_SIZE */
+	enum page_zone zone;
+	enum page_usage usage;
+	uint64_t phys_limit; /* 0: none; else every byte's physical address is below it */
+};
+
+/* n contiguous pages. The contents are undefined. *out is untouched on failure. */
+MM_MUST_CHECK enum alloc_result page_alloc_get(struct page_alloc *a, struct page_request req,
+					       virt_addr_t *out);
+
+/* The same at a given page-aligned address: NO_MEMORY when any page of it is taken or unmanaged. */
+MM_MUST_CHECK enum alloc_result page_alloc_get_at(struct page_alloc *a, virt_addr_t start,
+						  size_t npages, enum page_usage usage);
+
+/*
+ * Give back any sub-range of what was allocated. All or nothing: when a page
+ * of it is free, or not managed, or start is not page-aligned, *fault says so and nothing is freed.
+ */
+MM_MUST_CHECK enum alloc_result page_alloc_put(struct page_alloc *a, virt_addr_t start,
+					       size_t npages, enum mm_fault_kind *fault);
+
+/*
+ * One page through the cache of a pinned CPU, no lock. False: the cache is empty
+ * (full), make the locked call; page_alloc_refill / page_alloc_drain then move a batch.
+ */
+bool page_alloc_one_local(struct page_alloc *a, enum page_usage usage, unsigned int cpu,
+			  virt_addr_t *out);
+bool page_free_one_local(struct page_alloc *a, virt_addr_t page, unsigned int cpu,
+			 enum mm_fault_kind *fault);
+
+/* Move pages between a CPU's cache and the bitmap. Locked and pinned to that cpu. */
+void page_alloc_refill(struct page_alloc *a, unsigned int cpu);
+void page_alloc_drain(struct page_alloc *a, unsigned int cpu);
+
+/* Exact at every moment; pages in per-CPU caches are available. Metadata is in neither total nor used. */
+size_t page_alloc_total(const struct page_alloc *a);
+size_t page_alloc_used(const struct page_alloc *a);
+size_t page_alloc_available(const struct page_alloc *a);
+size_t page_alloc_usage(const struct page_alloc *a, enum page_usage usage);
+size_t page_alloc_metadata_bytes(const struct page_alloc *a);
+
+/* Is this page managed and allocated? */
+bool page_alloc_is_allocated(const struct page_alloc *a, virt_addr_t page);
+
+/* Regions in order: false when i is past the last. */
+struct page_region_info {
+	virt_addr_t start;
+	size_t npages, free_pages;
+	enum page_zone zone; /* LOW, or ANY for high memory */
+};
+bool page_alloc_region(const struct page_alloc *a, size_t i, struct page_region_info *out);
+
+/* Verify every invariant (summary levels, counts); the first region found broken, else NULL. */
+const void *page_alloc_check(const struct page_alloc *a);
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The port: all that mm/ and dma/ need from the system around them.
+ *
+ * An embedder either links functions of these names (the default, declared
+ * below), or compiles the library with -DMM_PORT_INLINE='"file.h"', where
+ * file.h defines each of them static inline; Mica's kernel does the latter, so
+ * that a lock costs no call. Nothing else of the outside is used.
+ *
+ * Build-time parameters (the same for every file of the library and for its
+ * users; the build system passes them with -D):
+ *   MM_HARDEN     0..3, hardening level, default 1 (docs/memory.md)
+ *   MM_DEBUG      1: record who allocated and who freed; assertions; default 0
+ *   MM_MAX_CPUS   most CPUs that are ever pinned, default 8
+ *   MM_FAST_BITS  1: the target has single instructions for count-leading and
+ *                 count-trailing zeros; 0 (default): use portable code
+ */
+#ifndef MM_PORT_H
+#define MM_PORT_H
+
+#include <mm/types.h>
+
+#ifndef MM_HARDEN
+#define MM_HARDEN 1
+#endif
+#ifndef MM_DEBUG
+#define MM_DEBUG 0
+#endif
+#ifndef MM_MAX_CPUS
+#define MM_MAX_CPUS 8
+#endif
+#ifndef MM_FAST_BITS
+#define MM_FAST_BITS 0
+#endif
+
+/* A lock; all zero is unlocked. The port gives the word its meaning. */
+struct mm_lock {
+	uint32_t word;
+};
+
+/* How a range of pages is mapped. */
+enum mm_attr {
+	MM_ATTR_CACHED,	   /* normal write-back memory */
+	MM_ATTR_NONCACHED, /* normal non-cacheable memory (AArch64 Normal-NC, RISC-V Svpbmt NC) */
+};
+
+enum mm_log_level { MM_LOG_ERROR, MM_LOG_WARN, MM_LOG_INFO, MM_LOG_DEBUG };
+
+#ifdef MM_PORT_INLINE
+#include MM_PORT_INLINE
+#else
+
+/*
+ * Pre: the lock is not held by this CPU. Post: it is, and interrupts are off on
+ * this CPU. Returns the interrupt state, which the unlock restores. Locks are
+ * never nested except where the caller documents the order.
+ */
+unsigned long mm_port_lock(struct mm_lock *lock);
+void mm_port_unlock(struct mm_lock *lock, unsigned long state);
+
+/*
+ * Pin: from here to the unpin nothing else runs with the same *cpu, not even
+ * an interrupt handler. Post: *cpu < MM_MAX_CPUS. Constant time, no lock on a
+ * kernel (interrupts off); a hosted port may map threads to slots.
+ */
+unsigned long mm_port_pin(unsigned int *cpu);
+void mm_port_unpin(unsigned long state, unsigned int cpu);
+
+/* Pre: va is memory given to the library. The address is constant for its life. */
+phys_addr_t mm_port_virt_to_phys(virt_addr_t va);
+
+/*
+ * Change how whole pages are mapped. Post, on success (0): every CPU sees the
+ * new attribute and no TLB holds the old one. On failure (negative) the mapping
+ * of all the pages is as before, or the pages must never be used again: the
+ * caller quarantines them. Does no cache maintenance.
+ */
+int mm_port_set_attr(virt_addr_t va, size_t npages, enum mm_attr attr);
+
+/*
+ * Clean and invalidate the data cache over a range to the point of coherency.
+ * Returns 0, or negative when this CPU has no way to do so.
+ */
+int mm_port_cache_flush(virt_addr_t va, size_t nbytes);
+
+/* One line of text, printf-like (%s %d %u %x %lx %lu %zu %p %c); no trailing newline. Any context. */
+__attribute__((format(printf, 2, 3))) void mm_port_log(enum mm_log_level level, const char *fmt,
+							...);
+
+/* The system cannot go on. Does not return. */
+__attribute__((noreturn, format(printf, 1, 2))) void mm_port_panic(const char *fmt, ...);
+
+#endif
+
+#endif
