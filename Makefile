@@ -200,10 +200,26 @@ host-test: $(HB)/selftest
 
 -include $(HOST_OBJS:.o=.d)
 
+# --- Benchmark plugins ------------------------------------------------------
+
+# Engines alone and the facade, as shared objects for a trace replayer, optimised as one unit.
+BENCH_DIR   ?= build/bench
+BENCH_FLAGS = $(WARN) -O2 -g -fPIC -flto -fvisibility=hidden $(INC_mm) -Imm -DMM_HARDEN=$(HARDEN) \
+	      -DMM_FAST_BITS=1 -DMM_MAX_CPUS=1 -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops \
+	      -DMM_PORT_INLINE='"../../../bench/plugins/port_bench.h"'
+BENCH_PLUGINS := $(ENGINES:%=$(BENCH_DIR)/mica-%.so)
+
+$(BENCH_DIR)/mica-%.so: bench/plugins/heap_engine.c mm/byte_%.c mm/bits.c mm/fault.c $(wildcard mm/*.h mm/include/mm/*.h) bench/plugins/port_bench.h
+	$(call say,PLUGIN,$@)
+	@mkdir -p $(@D)
+	$(Q)$(HOSTCC) $(BENCH_FLAGS) -DENGINE=$* -shared -o $@ $(filter %.c,$^)
+
+bench-plugins: $(BENCH_PLUGINS)
+
 # --- Housekeeping -----------------------------------------------------------
 
 clean:
 	rm -rf build
 
 FORCE:
-.PHONY: FORCE kernel host-test clean
+.PHONY: FORCE bench-plugins kernel host-test clean

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/* One engine alone, without locks, behind the replay tool's heap_* interface. ENGINE: tlsf, slab or buddy. */
+#include <mm/byte_buddy.h>
+#include <mm/byte_slab.h>
+#include <mm/byte_tlsf.h>
+
+#define CAT_(a, b, c) a##b##c
+#define CAT(a, b, c)  CAT_(a, b, c)
+#define OPS	      CAT(byte_, ENGINE, _ops)
+
+static struct CAT(byte_, ENGINE, ) heap;
+
+#pragma GCC visibility push(default)
+const char *heap_name(void);
+int heap_init(void *region, size_t size);
+void *heap_alloc(size_t size, size_t align);
+void heap_free(void *p, size_t size, size_t align);
+#pragma GCC visibility pop
+
+const char *heap_name(void)
+{
+	return OPS.name;
+}
+
+int heap_init(void *region, size_t size)
+{
+	heap.base.ops = &OPS;
+	return OPS.init(&heap.base, region, size);
+}
+
+void *heap_alloc(size_t size, size_t align)
+{
+	void *p = OPS.alloc_local ? OPS.alloc_local(&heap.base, size, align, 0) : NULL;
+
+	return p ? p : OPS.alloc(&heap.base, size, align);
+}
+
+void heap_free(void *p, size_t size, size_t align)
+{
+	enum mm_fault_kind f = MM_FAULT_KINDS;
+
+	if (OPS.dealloc_local)
+		f = OPS.dealloc_local(&heap.base, p, size, align, 0);
+	if (f == MM_FAULT_KINDS)
+		f = OPS.dealloc(&heap.base, p, size, align);
+	if (f != MM_FAULT_NONE)
+		mm_fault_report(&(struct mm_fault){
+			.kind = f, .allocator = OPS.name, .ptr = p, .layout = {size, align}});
+}
