@@ -14,8 +14,8 @@
  * piece begins that found no room. A sweep that reaches `until` has the tree
  * read again from there. A common machine has ten pieces and one reading.
  *
- * Arithmetic is on exact bytes and only the result is rounded inwards to pages,
- * so two banks that meet within a page lose nothing. An end beyond 2^64 is cut.
+ * Arithmetic is on exact bytes and only the result is rounded to pages, so two
+ * banks that meet within a page lose nothing. An end beyond 2^64 is cut.
  *
  * A node of /reserved-memory that has a size but no place asks for a pool for
  * some driver. Mica has no such driver and sets nothing aside for it.
@@ -221,8 +221,6 @@ static bool find_start(struct memmap *m, const struct view *v, uint64_t *at)
 			return true;
 		else
 			*at = next_start(m, v->with, *at, m->until);
-		if (*at > m->until)
-			*at = m->until;
 	}
 	return false;
 }
@@ -243,20 +241,36 @@ static uint64_t find_end(struct memmap *m, const struct view *v, uint64_t at)
 	}
 }
 
+static struct mem_range round_in(uint64_t start, uint64_t end)
+{
+	const uint64_t mask = MM_PAGE_SIZE - 1;
+
+	if (start > UINT64_MAX - mask)
+		start = UINT64_MAX - mask;
+	return (struct mem_range){{(start + mask) & ~mask}, {end & ~mask}};
+}
+
+static struct mem_range round_out(uint64_t start, uint64_t end)
+{
+	const uint64_t mask = MM_PAGE_SIZE - 1;
+
+	/* The last page of all cannot be named by its end: UINT64_MAX stands for it. */
+	end = end > UINT64_MAX - mask ? UINT64_MAX : (end + mask) & ~mask;
+	return (struct mem_range){{start & ~mask}, {end}};
+}
+
 bool memmap_next(struct memmap *m, enum memmap_view view, struct mem_range *r)
 {
 	const struct view *v = &views[view];
-	const uint64_t mask = MM_PAGE_SIZE - 1;
 	uint64_t at = r->end.value;
 
 	while (find_start(m, v, &at)) {
-		uint64_t start = (at + mask) & ~mask;
+		uint64_t start = at;
 
 		at = find_end(m, v, at);
-		if (start < (at & ~mask)) {
-			*r = (struct mem_range){{start}, {at & ~mask}};
+		*r = v->with & RAM ? round_in(start, at) : round_out(start, at);
+		if (r->start.value < r->end.value)
 			return true;
-		}
 	}
 	return false;
 }
@@ -285,7 +299,7 @@ uint64_t memmap_total(struct memmap *m, enum memmap_view view)
 	return total;
 }
 
-/* --- */
+/* --- The whole ------------------------------------------------------------- */
 
 int memmap_init(struct memmap *m, const struct fdt *fdt, const struct mem_range *reserved,
 		uint32_t n, phys_addr_t limit)

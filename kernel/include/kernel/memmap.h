@@ -10,7 +10,8 @@
  *	while (memmap_next(map, MEMMAP_FREE, &r))
  *		use r.start up to r.end
  *
- * A view gives whole pages, in rising order, and never two ranges that touch.
+ * A view gives whole pages in rising order. Memory is rounded inwards, and no two
+ * of its ranges touch; what is reserved is rounded outwards.
  */
 #ifndef KERNEL_MEMMAP_H
 #define KERNEL_MEMMAP_H

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+/* The device tree reader, on trees that are written here. */
+#include <kernel/fdt.h>
+#include <lib/string.h>
+#include <selftest/selftest.h>
+
+#include "fdt_build.h"
+
+#define CELLS(...) (const uint32_t[]){__VA_ARGS__}, sizeof((uint32_t[]){__VA_ARGS__}) / 4
+
+static void write_bus(struct fdt_build *b)
+{
+	build_node(b, "soc");
+	build_u32(b, "#address-cells", 1);
+	build_u32(b, "#size-cells", 1);
+	build_u32(b, "interrupt-parent", 7);
+	build_cells(b, "ranges", CELLS(0x0, 0x1, 0x40000000, 0x10000, 0x20000, 0x2, 0x0, 0x1000));
+	build_cells(b, "dma-ranges", CELLS(0x80000000, 0x0, 0x0, 0x40000000));
+
+	build_node(b, "intc@100");
+	build_u32(b, "phandle", 7);
+	build_u32(b, "#interrupt-cells", 2);
+	build_flag(b, "interrupt-controller");
+	build_end_node(b);
+
+	build_node(b, "inner@8000");
+	build_u32(b, "#address-cells", 1);
+	build_u32(b, "#size-cells", 1);
+	build_cells(b, "ranges", CELLS(0x100, 0x8000, 0x1000));
+	build_node(b, "uart@200");
+	build_prop(b, "compatible", "acme,uart\0ns16550a", 19);
+	build_cells(b, "reg", CELLS(0x200, 0x10, 0x300, 0x20, 0x50, 0x10, 0x10f0, 0x20));
+	build_cells(b, "interrupts", CELLS(5, 4, 6, 1));
+	build_end_node(b);
+	build_end_node(b);
+
+	build_node(b, "dma@20000");
+	build_str(b, "compatible", "acme,dma");
+	build_cells(b, "reg", CELLS(0x20000, 0x1000));
+	build_cells(b, "interrupts-extended", CELLS(9, 1, 7, 2, 3, 9, 4));
+	build_flag(b, "dma-noncoherent");
+	build_str(b, "status", "disabled");
+	build_end_node(b);
+	build_end_node(b);
+}
+
+static void write_pci(struct fdt_build *b)
+{
+	build_node(b, "pci@30000000");
+	build_u32(b, "#address-cells", 3);
+	build_u32(b, "#size-cells", 2);
+	build_u32(b, "#interrupt-cells", 1);
+	build_cells(b, "ranges",
+		    CELLS(0x01000000, 0, 0, 0, 0x3000000, 0, 0x10000, 0x02000000, 0, 0x40000000, 0,
+			  0x40000000, 0, 0x40000000));
+	build_cells(b, "interrupt-map-mask", CELLS(0x1800, 0, 0, 7));
+	build_cells(b, "interrupt-map",
+		    CELLS(0, 0, 0, 1, 7, 0x20, 4, 0, 0, 0, 2, 7, 0x21, 4, 0x800, 0, 0, 1, 9, 0x33));
+	build_end_node(b);
+}
+
+static void write_chosen(struct fdt_build *b)
+{
+	build_node(b, "aliases");
+	build_str(b, "serial0", "/soc/inner/uart@200");
+	build_str(b, "loop", "loop");
+	build_end_node(b);
+	build_node(b, "chosen");
+	build_str(b, "bootargs", "test=mm/* quiet");
+	build_str(b, "stdout-path", "serial0:115200n8");
+	build_u32(b, "linux,initrd-start", 0x88000000);
+	build_cells(b, "linux,initrd-end", CELLS(0, 0x88001234));
+	build_end_node(b);
+}
+
+/* A tree with something of everything, opened; false when it cannot be made. */
+static bool open_sample(struct fdt *fdt, uint8_t **blob, uint32_t *size)
+{
+	struct fdt_build b;
+
+	*blob = selftest_memory(BUILD_SIZE);
+	if (!*blob)
+		return false;
+	b = build_start(*blob);
+	build_reserve(&b, 0x1000, 0x2000);
+	build_reserve(&b, 0x80000000, 0x40000);
+	build_root(&b);
+	build_flag(&b, "dma-coherent");
+	write_bus(&b);
+	write_pci(&b);
+	build_node(&b, "local-intc");
+	build_u32(&b, "linux,phandle", 9);
+	build_u32(&b, "#interrupt-cells", 1);
+	build_end_node(&b);
+	write_chosen(&b);
+	build_end_node(&b);
+	*size = build_finish(&b);
+	return fdt_open(fdt, *blob, *size) == FDT_OK;
+}
+
+#define OPEN_SAMPLE(fdt, blob, size) \
+	struct fdt fdt;              \
+	uint8_t *blob;               \
+	uint32_t size;               \
+	CHECK(open_sample(&fdt, &blob, &size))
+
+SELFTEST(fdt, header)
+{
+	OPEN_SAMPLE(fdt, blob, size);
+	struct fdt_build b = {blob, 0, 0, 0};
+
+	CHECK(fdt_open(&fdt, blob, size - 1) == FDT_TRUNCATED);
+	CHECK(fdt_open(&fdt, blob, 0) == FDT_TRUNCATED);
+	CHECK(fdt_open(&fdt, blob + 4, size - 4) == FDT_BAD_ALIGN);
+	build_put(&b, 20, 2);
+	CHECK(fdt_open(&fdt, blob, size) == FDT_BAD_VERSION);
+	build_put(&b, 20, 18);
+	build_put(&b, 24, 18);
+	CHECK(fdt_open(&fdt, blob, size) == FDT_BAD_VERSION);
+	build_put(&b, 20, 16);
+	build_put(&b, 24, 16);
+	CHECK(fdt_open(&fdt, blob, size) == FDT_OK);
+	build_put(&b, 8, size + 8);
+	CHECK(fdt_open(&fdt, blob, size) == FDT_TRUNCATED);
+	build_put(&b, 8, BUILD_TREE + 2);
+	CHECK(fdt_open(&fdt, blob, size) == FDT_BAD_ALIGN);
+	build_put(&b, 0, 0xfeedd00d);
+	CHECK(fdt_open(&fdt, blob, size) == FDT_BAD_MAGIC);
+	CHECK(!strcmp(fdt_error_text(FDT_BAD_MAGIC), "bad magic"));
+	CHECK(!strcmp(fdt_error_text(1), "unknown error"));
+	CHECK(!strcmp(fdt_error_text(-1000), "unknown error"));
+}
+
+/* Whatever word of the tree is overwritten, with whatever: no crash, and walks end. */
+SELFTEST(fdt, smashed)
+{
+	static const uint32_t values[] = {0, 1, 2, 3, 4, 9, 0xffff, 0x7fffffff, UINT32_MAX};
+
+	OPEN_SAMPLE(fdt, blob, size);
+	for (uint32_t at = 0; at + 4 <= size; at += at < 40 || at >= BUILD_TREE ? 4 : 64) {
+		struct fdt_build b = {blob, 0, 0, 0};
+		uint8_t old[4];
+
+		memcpy(old, blob + at, 4);
+		for (uint32_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+			struct fdt_node n;
+			phys_addr_t base;
+			uint64_t bytes;
+			uint32_t nodes = 0;
+
+			build_put(&b, at, values[i]);
+			if (fdt_open(&fdt, blob, size))
+				continue;
+			for (n = fdt_root(&fdt); n.fdt; fdt_next(&n), nodes++)
+				fdt_reg(&n, 0, &base, &bytes);
+			CHECK(nodes && nodes < size / 8);
+		}
+		memcpy(blob + at, old, 4);
+	}
+	CHECK(fdt_open(&fdt, blob, size) == FDT_OK);
+}
+
+SELFTEST(fdt, too_deep)
+{
+	uint8_t *blob = selftest_memory(BUILD_SIZE);
+	struct fdt fdt;
+
+	CHECK(blob);
+	for (uint32_t depth = FDT_MAX_DEPTH; depth <= FDT_MAX_DEPTH + 1; depth++) {
+		struct fdt_build b = build_start(blob);
+		struct fdt_node n;
+		uint32_t size;
+
+		for (uint32_t i = 0; i < depth; i++)
+			build_node(&b, i ? "n" : "");
+		for (uint32_t i = 0; i < depth; i++)
+			build_end_node(&b);
+		size = build_finish(&b);
+		CHECK(fdt_open(&fdt, blob, size) ==
+		      (depth > FDT_MAX_DEPTH ? FDT_TOO_DEEP : FDT_OK));
+		if (depth > FDT_MAX_DEPTH)
+			break;
+		for (n = fdt_root(&fdt), depth = 0; n.fdt; fdt_next(&n))
+			CHECK(n.depth == depth++);
+		CHECK(depth == FDT_MAX_DEPTH);
+	}
+}
+
+SELFTEST(fdt, walk)
+{
+	static const char *const top[] = {"soc", "pci@30000000", "local-intc", "aliases", "chosen"};
+
+	OPEN_SAMPLE(fdt, blob, size);
+	struct fdt_node root = fdt_root(&fdt), n = fdt_first_child(&root), up;
+	uint32_t i = 0;
+
+	for (; n.fdt; fdt_next_sibling(&n), i++) {
+		CHECK(i < 5 && !strcmp(fdt_name(&n), top[i]));
+		up = fdt_parent(&n);
+		CHECK(up.fdt && fdt_id(&up) == fdt_id(&root));
+	}
+	CHECK(i == 5);
+	up = fdt_parent(&root);
+	CHECK(!up.fdt);
+	for (n = fdt_root(&fdt), i = 0; n.fdt; fdt_next(&n), i++) {
+		CHECK(fdt_by_id(&fdt, fdt_id(&n), &up) == FDT_OK);
+		CHECK(up.depth == n.depth && fdt_name(&up) == fdt_name(&n));
+	}
+	CHECK(i == 10);
+	CHECK(fdt_by_id(&fdt, 2, &n) == FDT_NOT_FOUND);
+}
+
+SELFTEST(fdt, find)
+{
+	OPEN_SAMPLE(fdt, blob, size);
+	struct fdt_node n;
+
+	CHECK(!fdt_find_path(&fdt, "/", &n) && !n.depth);
+	CHECK(!fdt_find_path(&fdt, "/soc/inner@8000/uart@200", &n) && n.depth == 3);
+	CHECK(!fdt_find_path(&fdt, "//soc//inner/uart/", &n) && fdt_name_is(&n, "uart"));
+	CHECK(!fdt_find_path(&fdt, "serial0", &n) && !strcmp(fdt_name(&n), "uart@200"));
+	CHECK(fdt_find_path(&fdt, "/soc/uart", &n) == FDT_NOT_FOUND);
+	CHECK(fdt_find_path(&fdt, "/soc/inner@9", &n) == FDT_NOT_FOUND);
+	CHECK(fdt_find_path(&fdt, "serial", &n) == FDT_NOT_FOUND);
+	CHECK(fdt_find_path(&fdt, "loop", &n) == FDT_NOT_FOUND);
+	CHECK(fdt_find_path(&fdt, "", &n) == FDT_NOT_FOUND);
+	CHECK(!fdt_by_phandle(&fdt, 7, &n) && fdt_name_is(&n, "intc"));
+	CHECK(!fdt_by_phandle(&fdt, 9, &n) && fdt_name_is(&n, "local-intc"));
+	CHECK(fdt_by_phandle(&fdt, 7 + FDT_HINTS, &n) == FDT_NOT_FOUND);
+	CHECK(fdt_by_phandle(&fdt, 0, &n) == FDT_NOT_FOUND);
+	CHECK(!fdt_find_compatible(&fdt, "ns16550a", &n) && fdt_name_is(&n, "uart"));
+	fdt_next_compatible(&n, "ns16550a");
+	CHECK(!n.fdt);
+	CHECK(fdt_find_compatible(&fdt, "ns16550", &n) == FDT_NOT_FOUND);
+}
+
+SELFTEST(fdt, properties)
+{
+	OPEN_SAMPLE(fdt, blob, size);
+	struct fdt_node n, root = fdt_root(&fdt);
+	struct fdt_prop p = {0};
+	uint64_t u64 = 0;
+	uint32_t u32 = 0;
+
+	CHECK(!fdt_find_path(&fdt, "/chosen", &n));
+	CHECK(fdt_get_u64(&n, "linux,initrd-start", &u64) && u64 == 0x88000000);
+	CHECK(fdt_get_u64(&n, "linux,initrd-end", &u64) && u64 == 0x88001234);
+	CHECK(!fdt_get_u32(&n, "linux,initrd-end", &u32) && !u32);
+	CHECK(fdt_enabled(&n) && !fdt_has(&n, "status"));
+	for (u32 = 0; fdt_next_prop(&n, &p); u32++)
+		CHECK(p.value.data == fdt_get(&n, p.name).data);
+	CHECK(u32 == 4);
+	CHECK(!fdt_find_path(&fdt, "/soc/dma", &n) && !fdt_enabled(&n));
+	CHECK(!fdt_find_path(&fdt, "serial0", &n));
+	CHECK(!strcmp(fdt_get_str(&n, "compatible", 1), "ns16550a"));
+	CHECK(!fdt_get_str(&n, "compatible", 2) && !fdt_get_str(&n, "none", 0));
+	/* Not a string: no NUL in sight. */
+	CHECK(!fdt_get_str(&root, "dma-coherent", 0) && fdt_has(&root, "dma-coherent"));
+}
+
+SELFTEST(fdt, addresses)
+{
+	OPEN_SAMPLE(fdt, blob, size);
+	struct fdt_node n;
+	struct fdt_range r;
+	phys_addr_t base;
+	uint64_t bus, bytes;
+
+	CHECK(!fdt_find_path(&fdt, "serial0", &n));
+	CHECK(!fdt_bus_reg(&n, 1, &bus, &bytes) && bus == 0x300 && bytes == 0x20);
+	CHECK(!fdt_reg(&n, 0, &base, &bytes) && base.value == 0x140008100 && bytes == 0x10);
+	CHECK(!fdt_reg(&n, 1, &base, &bytes) && base.value == 0x140008200 && bytes == 0x20);
+	/* In front of the window of its bus; half beyond it; not there. */
+	CHECK(fdt_reg(&n, 2, &base, &bytes) == FDT_NO_TRANSLATION);
+	CHECK(fdt_reg(&n, 3, &base, &bytes) == FDT_NO_TRANSLATION);
+	CHECK(fdt_reg(&n, 4, &base, &bytes) == FDT_NOT_FOUND);
+	CHECK(!fdt_find_path(&fdt, "/soc/dma", &n));
+	CHECK(!fdt_reg(&n, 0, &base, &bytes) && base.value == 0x200000000);
+	CHECK(!fdt_find_path(&fdt, "/pci", &n));
+	CHECK(!fdt_bus_range(&n, 1, &r) && r.flags == 0x02000000 && r.child == 0x40000000);
+	CHECK(r.cpu.value == 0x40000000 && r.size == 0x40000000);
+	CHECK(fdt_bus_range(&n, 2, &r) == FDT_NOT_FOUND);
+}
+
+SELFTEST(fdt, dma)
+{
+	OPEN_SAMPLE(fdt, blob, size);
+	struct fdt_node n;
+	struct fdt_dma_window w;
+
+	CHECK(!fdt_find_path(&fdt, "serial0", &n));
+	CHECK(!fdt_dma_window(&n, 0, &w));
+	CHECK(w.bus.value == 0x80000000 && !w.cpu.value && w.size == 0x40000000);
+	CHECK(fdt_dma_window(&n, 1, &w) == FDT_NOT_FOUND);
+	CHECK(fdt_dma_coherent(&n, false));
+	CHECK(!fdt_find_path(&fdt, "/soc/dma", &n) && !fdt_dma_coherent(&n, true));
+	CHECK(!fdt_find_path(&fdt, "/pci", &n));
+	CHECK(!fdt_dma_window(&n, 0, &w));
+	CHECK(!w.bus.value && !w.cpu.value && w.size == UINT64_MAX);
+	CHECK(fdt_dma_window(&n, 1, &w) == FDT_NOT_FOUND);
+}
+
+SELFTEST(fdt, interrupts)
+{
+	OPEN_SAMPLE(fdt, blob, size);
+	struct fdt_node n, intc, local;
+	struct fdt_irq irq;
+
+	CHECK(!fdt_by_phandle(&fdt, 7, &intc) && !fdt_by_phandle(&fdt, 9, &local));
+	CHECK(!fdt_find_path(&fdt, "serial0", &n));
+	CHECK(!fdt_irq(&n, 1, &irq) && irq.controller == fdt_id(&intc));
+	CHECK(irq.ncells == 2 && irq.cells[0] == 6 && irq.cells[1] == 1);
+	CHECK(fdt_irq(&n, 2, &irq) == FDT_NOT_FOUND);
+	CHECK(!fdt_find_path(&fdt, "/soc/dma", &n));
+	CHECK(!fdt_irq(&n, 1, &irq) && irq.controller == fdt_id(&intc) && irq.cells[1] == 3);
+	CHECK(!fdt_irq(&n, 2, &irq) && irq.controller == fdt_id(&local) && irq.cells[0] == 4);
+	CHECK(fdt_irq(&n, 3, &irq) == FDT_NOT_FOUND);
+	CHECK(fdt_irq(&intc, 0, &irq) == FDT_NOT_FOUND);
+
+	CHECK(!fdt_find_path(&fdt, "/pci", &n));
+	CHECK(!fdt_map_irq(&n, (const uint32_t[]){0x2000, 0, 0}, (const uint32_t[]){2}, &irq));
+	CHECK(irq.controller == fdt_id(&intc) && irq.cells[0] == 0x21 && irq.cells[1] == 4);
+	CHECK(!fdt_map_irq(&n, (const uint32_t[]){0x800, 0, 0}, (const uint32_t[]){1}, &irq));
+	CHECK(irq.controller == fdt_id(&local) && irq.cells[0] == 0x33);
+	CHECK(fdt_map_irq(&n, (const uint32_t[]){0x800, 0, 0}, (const uint32_t[]){4}, &irq) ==
+	      FDT_NOT_FOUND);
+}
+
+SELFTEST(fdt, chosen)
+{
+	OPEN_SAMPLE(fdt, blob, size);
+	phys_addr_t start, end;
+	const char *options;
+	struct fdt_node n;
+	uint64_t bytes;
+
+	CHECK(!strcmp(fdt_bootargs(&fdt), "test=mm/* quiet"));
+	CHECK(!fdt_stdout(&fdt, &n, &options));
+	CHECK(fdt_name_is(&n, "uart") && !strcmp(options, "115200n8"));
+	CHECK(!fdt_initrd(&fdt, &start, &end));
+	CHECK(start.value == 0x88000000 && end.value == 0x88001234);
+	CHECK(fdt_memreserve(&fdt, 1, &start, &bytes));
+	CHECK(start.value == 0x80000000 && bytes == 0x40000);
+	CHECK(!fdt_memreserve(&fdt, 2, &start, &bytes));
+}
+
+SELFTEST(fdt, relocate)
+{
+	OPEN_SAMPLE(fdt, blob, size);
+	uint8_t *copy = selftest_memory(BUILD_SIZE);
+	struct fdt_node n;
+
+	CHECK(copy && !fdt_find_path(&fdt, "serial0", &n));
+	memcpy(copy, blob, size);
+	memset(blob, 0xff, size);
+	fdt_relocate(&fdt, copy);
+	CHECK(!strcmp(fdt_name(&n), "uart@200") && fdt_compatible(&n, "ns16550a"));
+	CHECK((const uint8_t *)fdt_name(&n) > copy && (const uint8_t *)fdt_name(&n) < copy + size);
+}
