@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Private to the slab engine: the record that every page has, and the manager
+ * of spans (runs of pages) that slabs and large blocks are made of.
+ */
+#ifndef MM_SLAB_SPAN_H
+#define MM_SLAB_SPAN_H
+
+#include <mm/byte_slab.h>
+
+enum slab_state {
+	SLAB_FREE,     /* of a free span: true for its first and last page */
+	SLAB_INNER,    /* page of a used span, but not its first */
+	SLAB_RUN,      /* first page of a large block */
+	SLAB_ACTIVE,   /* a CPU allocates from it; left = used + 1 */
+	SLAB_PARTIAL,  /* listed by its CPU, or on its way to one; left = used */
+	SLAB_FULL,     /* on no list; left = 1 */
+	SLAB_RETURNED, /* empty, on its way to the span manager */
+	SLAB_LOST,     /* corrupt: isolated, never used again */
+};
+
+#define SLAB_NO_OWNER 0xffffu
+
+/*
+ * One page. Everything describes the span whose first page it is; in inner
+ * pages only state, owner and back mean something. left counts the frees until
+ * something must be done: one counter serves all states.
+ */
+struct slab {
+	uintptr_t head; /* first free object, as slab_first() reads it; 0: none */
+	uint32_t left;
+	uint16_t owner; /* CPU, or MM_MAX_CPUS for the locked calls, or SLAB_NO_OWNER */
+	uint8_t class;
+	uint8_t state;
+	uint64_t key;	  /* encodes the links */
+	uintptr_t base;	  /* address of the first byte */
+	uint32_t inverse; /* 2^32 / object size, rounded up */
+	uint16_t least;	  /* smallest size of the class, and how many more there are */
+	uint16_t sizes;
+	uint32_t carved; /* bytes that have been made objects */
+	uint32_t back;	 /* inner page of a slab: pages to the first one */
+	size_t npages;
+	struct slab *next;
+	struct slab *prev;
+};
+
+/* Make pages of a piece. INVALID_PARAM: no room for one; NO_MEMORY: too many pieces. */
+enum alloc_result slab_span_add(struct byte_slab *a, void *start, size_t nbytes);
+
+/* npages at an alignment (bytes, at least a page), state RUN, no owner. NULL: none. */
+struct slab *slab_span_get(struct byte_slab *a, size_t npages, size_t align);
+void slab_span_put(struct byte_slab *a, struct slab *s);
+
+/* Give the pages behind the first npages back; take the pages that follow, if they are free. */
+void slab_span_shrink(struct byte_slab *a, struct slab *s, size_t npages);
+bool slab_span_grow(struct byte_slab *a, struct slab *s, size_t npages);
+
+/* A piece without used pages leaves the engine; its CPUs' windows are the caller's business. */
+bool slab_span_take_free(struct byte_slab *a, struct slab_piece *out);
+
+size_t slab_span_free_pages(const struct byte_slab *a);
+const void *slab_span_check(const struct byte_slab *a);
+
+/* The piece that holds an address. Safe without a lock: NULL also while the table changes. */
+const struct slab_piece *slab_piece_of(const struct byte_slab *a, uintptr_t addr);
+
+/* The record of the page at addr. Pre: the address is in the piece. */
+static inline struct slab *slab_page_of(const struct slab_piece *piece, uintptr_t addr)
+{
+	return piece->meta + ((addr - piece->base) >> MM_PAGE_SHIFT);
+}
+
+#endif
