@@ -3,11 +3,12 @@
  * The global allocator: one byte allocator and one page allocator, each behind
  * an interrupt-safe spin lock. All functions may be called from any context,
  * interrupt handlers included, on any CPU. The two locks are never held
- * together.
+ * together. See global.c for the theory.
  */
 #ifndef MM_GLOBAL_H
 #define MM_GLOBAL_H
 
+#include <mm/block_table.h>
 #include <mm/byte_alloc.h>
 #include <mm/byte_buddy.h>
 #include <mm/byte_slab.h>
@@ -18,7 +19,21 @@
 /* What init takes from the page allocator for the byte allocator (bytes). */
 #define MIN_HEAP_SIZE ((size_t)32 * 1024)
 
-/* Members are private to global.c. */
+/*
+ * Blocks larger than this, or with a larger alignment, take whole pages and do
+ * not go through the byte allocator. A power of two.
+ */
+#define GLOBAL_LARGE_SIZE ((size_t)64 * 1024)
+
+struct reclaim_hook;
+
+/* What one CPU writes while it is pinned. */
+struct global_cpu {
+	size_t used_bytes; /* allocated less freed on this CPU: may be "negative" */
+	bool drain_pages;  /* set by others: empty the page cache at the next chance */
+} __attribute__((aligned(64)));
+
+/* Members are private to mm/global*.c. */
 struct global_allocator {
 	union {
 		struct byte_alloc base;
@@ -26,9 +41,29 @@ struct global_allocator {
 		struct byte_slab slab;
 		struct byte_buddy buddy;
 	} heap;
-	struct mm_lock heap_lock;
-	struct mm_lock page_lock;
+	struct mm_lock grow_lock; /* outermost: the heap changes its size */
+
+	struct mm_lock heap_lock; /* the heap, but for its local operations; and: */
+	size_t heap_used_bytes;	  /* allocated less freed under the lock */
+	ptrdiff_t trim_credit;	  /* bytes to be freed before looking for free pieces */
+	bool heap_started;	  /* the engine had its first piece */
+
+	struct mm_lock page_lock; /* the pages, but for their local operations; and: */
+	size_t large_used_bytes;
+	struct block_table large;
+	unsigned long fail_pages_at; /* global_allocator_fail_pages */
+
+	struct mm_lock hook_lock;
+	struct reclaim_hook *hooks;
+
+	struct global_cpu cpu[MM_MAX_CPUS];
 	struct page_alloc pages;
+#if MM_DEBUG
+	/* Under the page lock, which serves their growth. */
+	struct block_table blocks;  /* every block that is or was allocated */
+	struct block_table sites;   /* live blocks and bytes per call site */
+	unsigned long lost_records; /* allocations for which there was no room */
+#endif
 };
 
 /* Constant initialiser: an empty allocator over the given engine (&byte_tlsf_ops, ...). */
@@ -107,13 +142,35 @@ size_t global_allocator_used_pages(struct global_allocator *g);
 size_t global_allocator_available_pages(struct global_allocator *g);
 size_t global_allocator_usage_pages(struct global_allocator *g, enum page_usage usage);
 
+/*
+ * Give wholly free memory of the byte allocator and this CPU's cached pages back
+ * to the page allocator, keeping nothing. Done by itself before a request fails;
+ * to be called on every CPU (from an interrupt sent there, say) when all caches
+ * must be empty.
+ */
+void global_allocator_trim(struct global_allocator *g);
+
+/*
+ * Log the live blocks by call site, one line each, and return their number.
+ * Without MM_DEBUG only the large ones are known.
+ */
+size_t global_allocator_report_leaks(struct global_allocator *g);
+
+/*
+ * Tests: the nth request from now that goes to the page allocator, and all
+ * after it, find no memory; 0: no longer.
+ */
+void global_allocator_fail_pages(struct global_allocator *g, unsigned long nth);
+
 /* Verify all invariants of both allocators: NULL, or the address of what is broken. Slow. */
 const void *global_allocator_check(struct global_allocator *g);
 
 /*
  * Reclaim: when pages run out, the registered hooks are asked, in order, to give
  * pages back before the request fails. The hook is called without locks held,
- * returns true when it freed something. The structure stays the caller's.
+ * returns true when it freed something, and must not allocate from g. Each hook is asked at most
+ * once per request. The structure stays the caller's; a hook may still be
+ * running on another CPU when its removal returns.
  */
 struct reclaim_hook {
 	bool (*reclaim)(void *ctx, size_t npages);
@@ -128,6 +185,8 @@ struct global_allocator *global_allocator(void);
 MM_MUST_CHECK enum alloc_result global_init(virt_addr_t start, size_t nbytes);
 MM_MUST_CHECK enum alloc_result global_add_memory(virt_addr_t start, size_t nbytes);
 MM_MUST_CHECK enum alloc_result global_alloc(struct layout l, void **out);
+MM_MUST_CHECK enum alloc_result global_alloc_zeroed(struct layout l, void **out);
+void *global_alloc_or_abort(struct layout l);
 enum alloc_result global_dealloc(void *p, struct layout l);
 MM_MUST_CHECK enum alloc_result global_realloc(void *p, struct layout old, size_t new_size,
 					       void **out);

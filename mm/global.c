@@ -1,0 +1,1161 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The global allocator: a byte engine fed by a page allocator.
+ *
+ * Who serves what. Up to GLOBAL_LARGE_SIZE (size and alignment) the engine
+ * does; what is larger takes whole pages, and a table of these blocks tells
+ * their layout when they are freed. The layout alone decides, so a free goes
+ * the way that its allocation went.
+ *
+ * The fast path. An engine with local operations is asked first, on a pinned
+ * CPU and without a lock; all else is a call of a function that is kept out of
+ * line. Engines without them are called under the heap lock at once. The
+ * static instance passes its engine's table as a constant, so that a build
+ * which optimises the library as one unit has no indirect call in it.
+ *
+ * Growth. An engine out of memory gets pages: the larger of its present size
+ * and the request, rounded up to a power of two; halved, while that much is not
+ * to be had, down to what the engine says the request needs. Growing is one
+ * CPU's business at a time (grow_lock): the others wait, and then find the new
+ * memory, so a lost race is not a failure. The new piece is added and the
+ * request served under one hold of the heap lock, so nobody can take it away.
+ *
+ * Shrinking. After an eighth of the heap was freed, and if three quarters of it
+ * are free then, its wholly free pieces go back to the page allocator. As
+ * growth at most doubles the heap, there is always a factor of two between
+ * giving back and taking again. Before any request fails, all of them go back.
+ *
+ * Out of pages. A request tries; then this CPU's page cache and the heap's free
+ * pieces are given back, and it tries again; then each reclaim hook is asked,
+ * and it tries again after each that helped. Another CPU's page cache is its own
+ * (it needs no lock because nobody else touches it): it is marked, and emptied
+ * by its owner at the next single page it takes or frees.
+ *
+ * Locks, in this order: grow_lock, then heap_lock or page_lock, which are never
+ * held together; a CPU may be pinned around the page lock. Hooks, logging and
+ * fault reports are outside all of them.
+ *
+ * Shortcomings: used_bytes sums per-CPU counters one after the other, so a
+ * sum taken while other CPUs are inside a call may miss a half of it.
+ */
+#include <mm/global.h>
+
+#include "bits.h"
+#include "global_debug.h"
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define OUT_OF_LINE   static __attribute__((noinline))
+#define CALLER	      __builtin_return_address(0)
+
+static inline bool likely(bool x)
+{
+	return __builtin_expect(x, 1);
+}
+
+static inline bool unlikely(bool x)
+{
+	return __builtin_expect(x, 0);
+}
+
+static inline size_t max_size(size_t a, size_t b)
+{
+	return a > b ? a : b;
+}
+
+static inline size_t pages_of(size_t nbytes)
+{
+	return (nbytes + MM_PAGE_SIZE - 1) >> MM_PAGE_SHIFT;
+}
+
+/* A valid layout that the engine serves; as GLOBAL_LARGE_SIZE is a power of two, one compare. */
+static inline bool is_small(struct layout l)
+{
+	return ((l.size - 1) | (l.align - 1)) < GLOBAL_LARGE_SIZE && !(l.align & (l.align - 1));
+}
+
+static struct byte_alloc *heap_of(struct global_allocator *g)
+{
+	return &g->heap.base;
+}
+
+/* --- Reports ----------------------------------------------------------------- */
+
+static enum alloc_result result_of(enum mm_fault_kind fault)
+{
+	switch (fault) {
+	case MM_FAULT_NONE:
+		return ALLOC_OK;
+	case MM_FAULT_MISALIGNED:
+	case MM_FAULT_WRONG_LAYOUT:
+		return ALLOC_INVALID_PARAM;
+	default:
+		return ALLOC_NOT_ALLOCATED;
+	}
+}
+
+OUT_OF_LINE enum alloc_result refuse_pages(virt_addr_t start, size_t npages,
+					   enum mm_fault_kind kind, const void *caller)
+{
+	mm_fault_report(&(struct mm_fault){
+		.kind = kind,
+		.allocator = "pages",
+		.ptr = virt_ptr(start),
+		.layout = {npages << MM_PAGE_SHIFT, MM_PAGE_SIZE},
+		.caller = caller,
+	});
+	return result_of(kind);
+}
+
+/* --- Pages, under their lock ----------------------------------------------------- */
+
+static bool injected_failure(struct global_allocator *g)
+{
+	if (likely(!g->fail_pages_at))
+		return false;
+	if (g->fail_pages_at > 1)
+		g->fail_pages_at--;
+	else
+		return true;
+	return false;
+}
+
+void global_allocator_fail_pages(struct global_allocator *g, unsigned long nth)
+{
+	unsigned long state = mm_port_lock(&g->page_lock);
+
+	g->fail_pages_at = nth;
+	mm_port_unlock(&g->page_lock, state);
+}
+
+static enum alloc_result get_pages(struct global_allocator *g, struct page_request req,
+				   virt_addr_t *out)
+{
+	unsigned long state = mm_port_lock(&g->page_lock);
+	enum alloc_result r = ALLOC_NO_MEMORY;
+
+	if (!injected_failure(g))
+		r = page_alloc_get(&g->pages, req, out);
+	mm_port_unlock(&g->page_lock, state);
+	return r;
+}
+
+static enum mm_fault_kind put_pages(struct global_allocator *g, virt_addr_t start, size_t npages)
+{
+	enum mm_fault_kind fault = MM_FAULT_FOREIGN;
+	unsigned long state = mm_port_lock(&g->page_lock);
+
+	if (page_alloc_put(&g->pages, start, npages, &fault) == ALLOC_OK)
+		fault = MM_FAULT_NONE;
+	mm_port_unlock(&g->page_lock, state);
+	return fault;
+}
+
+/* Pages that the facade itself took: that they do not go back is a broken page allocator. */
+static void put_own_pages(struct global_allocator *g, virt_addr_t start, size_t npages)
+{
+	enum mm_fault_kind fault = put_pages(g, start, npages);
+
+	if (unlikely(fault != MM_FAULT_NONE))
+		(void)refuse_pages(start, npages, fault, NULL);
+}
+
+/* --- Page caches ------------------------------------------------------------------ */
+
+static bool drain_wanted(const struct global_allocator *g, unsigned int cpu)
+{
+	return __atomic_load_n(&g->cpu[cpu].drain_pages, __ATOMIC_RELAXED);
+}
+
+/* Pre: cpu is pinned and the page lock held. */
+static void drain_cache(struct global_allocator *g, unsigned int cpu)
+{
+	__atomic_store_n(&g->cpu[cpu].drain_pages, false, __ATOMIC_RELAXED);
+	while (g->pages.cache[cpu].count)
+		page_alloc_drain(&g->pages, cpu);
+}
+
+/* Empty this CPU's page cache and ask the others to do so. */
+static void drain_caches(struct global_allocator *g)
+{
+	unsigned int cpu;
+	unsigned long pinned, state;
+
+	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
+		__atomic_store_n(&g->cpu[i].drain_pages, true, __ATOMIC_RELAXED);
+	pinned = mm_port_pin(&cpu);
+	state = mm_port_lock(&g->page_lock);
+	drain_cache(g, cpu);
+	mm_port_unlock(&g->page_lock, state);
+	mm_port_unpin(pinned, cpu);
+}
+
+OUT_OF_LINE bool refill_one_page(struct global_allocator *g, enum page_usage usage,
+				 virt_addr_t *out)
+{
+	unsigned int cpu;
+	unsigned long pinned = mm_port_pin(&cpu);
+	unsigned long state = mm_port_lock(&g->page_lock);
+	bool ok = false;
+
+	if (drain_wanted(g, cpu)) {
+		drain_cache(g, cpu);
+	} else if (!injected_failure(g)) {
+		page_alloc_refill(&g->pages, cpu);
+		ok = page_alloc_one_local(&g->pages, usage, cpu, out);
+	}
+	mm_port_unlock(&g->page_lock, state);
+	mm_port_unpin(pinned, cpu);
+	return ok;
+}
+
+static bool get_one_page(struct global_allocator *g, enum page_usage usage, virt_addr_t *out)
+{
+	unsigned int cpu;
+	unsigned long pinned = mm_port_pin(&cpu);
+	bool ok = likely(!drain_wanted(g, cpu)) &&
+		  page_alloc_one_local(&g->pages, usage, cpu, out);
+
+	mm_port_unpin(pinned, cpu);
+	return likely(ok) || refill_one_page(g, usage, out);
+}
+
+OUT_OF_LINE enum mm_fault_kind drain_one_page(struct global_allocator *g, virt_addr_t page)
+{
+	unsigned int cpu;
+	unsigned long pinned = mm_port_pin(&cpu);
+	unsigned long state = mm_port_lock(&g->page_lock);
+	enum mm_fault_kind fault = MM_FAULT_FOREIGN;
+
+	if (drain_wanted(g, cpu))
+		drain_cache(g, cpu);
+	else
+		page_alloc_drain(&g->pages, cpu);
+	if (page_alloc_put(&g->pages, page, 1, &fault) == ALLOC_OK)
+		fault = MM_FAULT_NONE;
+	mm_port_unlock(&g->page_lock, state);
+	mm_port_unpin(pinned, cpu);
+	return fault;
+}
+
+static enum mm_fault_kind put_one_page(struct global_allocator *g, virt_addr_t page)
+{
+	enum mm_fault_kind fault = MM_FAULT_NONE;
+	unsigned int cpu;
+	unsigned long pinned = mm_port_pin(&cpu);
+	bool done = likely(!drain_wanted(g, cpu)) &&
+		    page_free_one_local(&g->pages, page, cpu, &fault);
+
+	mm_port_unpin(pinned, cpu);
+	if (likely(done) || fault != MM_FAULT_NONE)
+		return fault;
+	return drain_one_page(g, page);
+}
+
+/* --- The heap, under its lock ------------------------------------------------------ */
+
+static inline void *heap_alloc(struct global_allocator *g, const struct byte_ops *ops,
+			       struct layout l)
+{
+	unsigned long state = mm_port_lock(&g->heap_lock);
+	void *p = ops->alloc(heap_of(g), l.size, l.align);
+
+	if (likely(p))
+		g->heap_used_bytes += l.size;
+	mm_port_unlock(&g->heap_lock, state);
+	return p;
+}
+
+static enum alloc_result heap_add(struct global_allocator *g, void *start, size_t nbytes)
+{
+	struct byte_alloc *heap = heap_of(g);
+
+	if (g->heap_started)
+		return heap->ops->add_memory(heap, start, nbytes);
+	g->heap_started = heap->ops->init(heap, start, nbytes) == ALLOC_OK;
+	return g->heap_started ? ALLOC_OK : ALLOC_NO_MEMORY;
+}
+
+/* Add a piece and serve a request from it before anyone else can. */
+static void *heap_add_and_alloc(struct global_allocator *g, virt_addr_t piece, size_t npages,
+				struct layout l)
+{
+	struct byte_alloc *heap = heap_of(g);
+	unsigned long state = mm_port_lock(&g->heap_lock);
+	enum alloc_result r = heap_add(g, virt_ptr(piece), npages << MM_PAGE_SHIFT);
+	void *p = r == ALLOC_OK ? heap->ops->alloc(heap, l.size, l.align) : NULL;
+
+	if (p)
+		g->heap_used_bytes += l.size;
+	mm_port_unlock(&g->heap_lock, state);
+	if (r != ALLOC_OK)
+		put_own_pages(g, piece, npages);
+	return p;
+}
+
+/* Bytes the block at p holds; 0: no live block. */
+static size_t heap_block_size(struct global_allocator *g, const void *p)
+{
+	unsigned long state = mm_port_lock(&g->heap_lock);
+	size_t n = heap_of(g)->ops->block_size(heap_of(g), p);
+
+	mm_port_unlock(&g->heap_lock, state);
+	return n;
+}
+
+/* --- Shrinking ----------------------------------------------------------------------- */
+
+static bool has_slack(struct byte_alloc *heap)
+{
+	size_t total = heap->ops->total_bytes(heap);
+
+	return total > MIN_HEAP_SIZE && heap->ops->available_bytes(heap) > total / 4 * 3;
+}
+
+static bool take_free_piece(struct global_allocator *g, bool all, void **start, size_t *nbytes)
+{
+	struct byte_alloc *heap = heap_of(g);
+	unsigned long state = mm_port_lock(&g->heap_lock);
+	bool taken = (all || has_slack(heap)) && heap->ops->take_free(heap, start, nbytes);
+
+	if (!taken)
+		g->trim_credit = (ptrdiff_t)(heap->ops->total_bytes(heap) / 8);
+	mm_port_unlock(&g->heap_lock, state);
+	return taken;
+}
+
+/* Give wholly free pieces of the heap back: those beyond the slack, or all. */
+OUT_OF_LINE void trim_heap(struct global_allocator *g, bool all)
+{
+	unsigned long state = mm_port_lock(&g->grow_lock);
+	void *start;
+	size_t nbytes;
+
+	while (take_free_piece(g, all, &start, &nbytes))
+		put_own_pages(g, virt_addr(start), nbytes >> MM_PAGE_SHIFT);
+	mm_port_unlock(&g->grow_lock, state);
+}
+
+void global_allocator_trim(struct global_allocator *g)
+{
+	trim_heap(g, true);
+	drain_caches(g);
+}
+
+/* --- Reclaim --------------------------------------------------------------------------- */
+
+void global_allocator_add_reclaim(struct global_allocator *g, struct reclaim_hook *hook)
+{
+	unsigned long state = mm_port_lock(&g->hook_lock);
+	struct reclaim_hook **end = &g->hooks;
+
+	while (*end)
+		end = &(*end)->next;
+	hook->next = NULL;
+	*end = hook;
+	mm_port_unlock(&g->hook_lock, state);
+}
+
+void global_allocator_remove_reclaim(struct global_allocator *g, struct reclaim_hook *hook)
+{
+	unsigned long state = mm_port_lock(&g->hook_lock);
+	struct reclaim_hook **at = &g->hooks;
+
+	while (*at && *at != hook)
+		at = &(*at)->next;
+	if (*at)
+		*at = hook->next;
+	mm_port_unlock(&g->hook_lock, state);
+}
+
+/* A copy of hook i, as it is called without the lock. */
+static bool read_hook(struct global_allocator *g, unsigned int i, struct reclaim_hook *out)
+{
+	unsigned long state = mm_port_lock(&g->hook_lock);
+	const struct reclaim_hook *hook = g->hooks;
+
+	while (hook && i--)
+		hook = hook->next;
+	if (hook)
+		*out = *hook;
+	mm_port_unlock(&g->hook_lock, state);
+	return hook;
+}
+
+/*
+ * Ask for memory back after a failure. `stage` starts at 0 and makes every source
+ * be asked once, so that the request ends. True: try again.
+ */
+static bool reclaim(struct global_allocator *g, size_t npages, unsigned int *stage)
+{
+	struct reclaim_hook hook;
+
+	if (!(*stage)++) {
+		global_allocator_trim(g);
+		return true;
+	}
+	while (read_hook(g, *stage - 2, &hook)) {
+		if (hook.reclaim(hook.ctx, npages))
+			return true;
+		(*stage)++;
+	}
+	return false;
+}
+
+/* --- Growth ------------------------------------------------------------------------------ */
+
+static size_t pow2_above(size_t n)
+{
+	return n > 1 ? (size_t)2 << mm_fls(n - 1) : 1;
+}
+
+/* Pages for the heap: what it would like for this request, and what it needs. */
+static void growth_of(struct global_allocator *g, struct layout l, size_t *want, size_t *need)
+{
+	struct byte_alloc *heap = heap_of(g);
+	unsigned long state = mm_port_lock(&g->heap_lock);
+	size_t total = heap->ops->total_bytes(heap);
+
+	*need = pages_of(heap->ops->grow_size(heap, l.size, l.align));
+	mm_port_unlock(&g->heap_lock, state);
+	*want = max_size(pow2_above(max_size(pages_of(total), pages_of(l.size))), *need);
+}
+
+/* Pre: the grow lock is held. */
+static void *grow_for(struct global_allocator *g, struct layout l)
+{
+	struct page_request req = {.align = MM_PAGE_SIZE, .usage = PAGE_USAGE_HEAP};
+	virt_addr_t piece;
+	size_t need;
+
+	growth_of(g, l, &req.npages, &need);
+	while (get_pages(g, req, &piece) != ALLOC_OK) {
+		if (req.npages <= need)
+			return NULL;
+		req.npages = max_size(req.npages / 2, need);
+	}
+	return heap_add_and_alloc(g, piece, req.npages, l);
+}
+
+static void *alloc_grown(struct global_allocator *g, const struct byte_ops *ops, struct layout l)
+{
+	unsigned long state = mm_port_lock(&g->grow_lock);
+	void *p = heap_alloc(g, ops, l);
+
+	if (!p)
+		p = grow_for(g, l);
+	mm_port_unlock(&g->grow_lock, state);
+	return p;
+}
+
+OUT_OF_LINE void *alloc_slow(struct global_allocator *g, const struct byte_ops *ops,
+			     struct layout l)
+{
+	unsigned int stage = 0;
+	void *p = heap_alloc(g, ops, l);
+
+	while (!p) {
+		p = alloc_grown(g, ops, l);
+		if (!p && !reclaim(g, pages_of(l.size), &stage))
+			break;
+	}
+	return p;
+}
+
+/* --- Large blocks --------------------------------------------------------------------------- */
+
+static enum alloc_result get_large(struct global_allocator *g, struct layout l,
+				   const void *caller, virt_addr_t *out)
+{
+	struct page_request req = {
+		.npages = pages_of(l.size),
+		.align = max_size(l.align, MM_PAGE_SIZE),
+		.usage = PAGE_USAGE_HEAP,
+	};
+	struct block_record record = {.nbytes = l.size, .align = l.align, .allocated_by = caller};
+	enum mm_fault_kind fault = MM_FAULT_NONE;
+	unsigned long state = mm_port_lock(&g->page_lock);
+	enum alloc_result r = ALLOC_NO_MEMORY;
+
+	if (!injected_failure(g))
+		r = page_alloc_get(&g->pages, req, out);
+	record.key = r == ALLOC_OK ? out->value : 0;
+	if (r == ALLOC_OK && (injected_failure(g) ||
+			      !block_table_insert(&g->large, &g->pages, &record)))
+		r = page_alloc_put(&g->pages, *out, req.npages, &fault) == ALLOC_OK ?
+			    ALLOC_NO_MEMORY : ALLOC_NOT_ALLOCATED;
+	if (r == ALLOC_OK)
+		g->large_used_bytes += l.size;
+	mm_port_unlock(&g->page_lock, state);
+	return r;
+}
+
+OUT_OF_LINE void *alloc_large(struct global_allocator *g, struct layout l, const void *caller)
+{
+	unsigned int stage = 0;
+	enum alloc_result r;
+	virt_addr_t va;
+
+	do
+		r = get_large(g, l, caller, &va);
+	while (r == ALLOC_NO_MEMORY && reclaim(g, pages_of(l.size), &stage));
+	return r == ALLOC_OK ? virt_ptr(va) : NULL;
+}
+
+/* Pre: the page lock is held. The fault of naming the large block p with this layout. */
+static enum mm_fault_kind find_large(struct global_allocator *g, const void *p, struct layout l,
+				     struct block_record **out)
+{
+	*out = block_table_find(&g->large, (uintptr_t)p);
+	if (!*out)
+		return MM_FAULT_FOREIGN;
+	if ((*out)->nbytes != l.size || (*out)->align != l.align)
+		return MM_FAULT_WRONG_LAYOUT;
+	return MM_FAULT_NONE;
+}
+
+OUT_OF_LINE enum mm_fault_kind free_large(struct global_allocator *g, void *p, struct layout l)
+{
+	unsigned long state = mm_port_lock(&g->page_lock);
+	struct block_record *record;
+	enum mm_fault_kind fault = find_large(g, p, l, &record);
+
+	if (fault == MM_FAULT_NONE &&
+	    page_alloc_put(&g->pages, virt_addr(p), pages_of(l.size), &fault) == ALLOC_OK) {
+		block_table_remove(&g->large, &g->pages, record);
+		g->large_used_bytes -= l.size;
+		fault = MM_FAULT_NONE;
+	}
+	mm_port_unlock(&g->page_lock, state);
+	return fault;
+}
+
+/* Pre: the page lock is held; the block becomes new_pages long where it is. */
+static bool move_large_end(struct global_allocator *g, virt_addr_t start, size_t npages,
+			   size_t new_pages)
+{
+	enum mm_fault_kind fault;
+
+	if (new_pages > npages)
+		return page_alloc_get_at(&g->pages,
+					 (virt_addr_t){start.value + (npages << MM_PAGE_SHIFT)},
+					 new_pages - npages, PAGE_USAGE_HEAP) == ALLOC_OK;
+	if (new_pages < npages)
+		return page_alloc_put(&g->pages,
+				      (virt_addr_t){start.value + (new_pages << MM_PAGE_SHIFT)},
+				      npages - new_pages, &fault) == ALLOC_OK;
+	return true;
+}
+
+static bool resize_large(struct global_allocator *g, void *p, struct layout old, size_t new_size)
+{
+	unsigned long state = mm_port_lock(&g->page_lock);
+	struct block_record *record;
+	bool done = find_large(g, p, old, &record) == MM_FAULT_NONE &&
+		    move_large_end(g, virt_addr(p), pages_of(old.size), pages_of(new_size));
+
+	if (done) {
+		record->nbytes = new_size;
+		g->large_used_bytes += new_size - old.size;
+	}
+	mm_port_unlock(&g->page_lock, state);
+	return done;
+}
+
+static enum mm_fault_kind check_large(struct global_allocator *g, const void *p, struct layout l)
+{
+	unsigned long state = mm_port_lock(&g->page_lock);
+	struct block_record *record;
+	enum mm_fault_kind fault = find_large(g, p, l, &record);
+
+	mm_port_unlock(&g->page_lock, state);
+	return fault;
+}
+
+/* --- Refused frees ------------------------------------------------------------------------------ */
+
+/* Is this an address of a managed page that is free? */
+static bool in_free_page(struct global_allocator *g, const void *p)
+{
+	virt_addr_t page = {mm_align_down((uintptr_t)p, MM_PAGE_SIZE)};
+	unsigned long state = mm_port_lock(&g->page_lock);
+	struct page_region_info r;
+	bool managed = false;
+
+	for (size_t i = 0; !managed && page_alloc_region(&g->pages, i, &r); i++)
+		managed = page.value - r.start.value < r.npages << MM_PAGE_SHIFT;
+	managed = managed && !page_alloc_is_allocated(&g->pages, page);
+	mm_port_unlock(&g->page_lock, state);
+	return managed;
+}
+
+/* What is foreign to one half of the allocator may be known to the other. */
+static enum mm_fault_kind diagnose(struct global_allocator *g, const void *p, struct layout l,
+				   enum mm_fault_kind fault)
+{
+	if (fault != MM_FAULT_FOREIGN || !p)
+		return fault;
+	if (check_large(g, p, l) == MM_FAULT_WRONG_LAYOUT || heap_block_size(g, p))
+		return MM_FAULT_WRONG_LAYOUT;
+	return in_free_page(g, p) ? MM_FAULT_DOUBLE_FREE : fault;
+}
+
+OUT_OF_LINE enum alloc_result refuse(struct global_allocator *g, const void *p, struct layout l,
+				     enum mm_fault_kind kind, const void *caller)
+{
+	struct mm_fault fault = {
+		.kind = diagnose(g, p, l, kind),
+		.allocator = heap_of(g)->ops->name,
+		.ptr = p,
+		.layout = l,
+		.caller = caller,
+	};
+
+	global_debug_trace(g, &fault);
+	mm_fault_report(&fault);
+	return p ? result_of(fault.kind) : ALLOC_INVALID_PARAM;
+}
+
+/* --- Bytes: the fast paths ------------------------------------------------------------------------ */
+
+ALWAYS_INLINE void count_used(struct global_allocator *g, unsigned int cpu, size_t nbytes)
+{
+	size_t *used = &g->cpu[cpu].used_bytes;
+
+	/* One writer, as the CPU is pinned; others only read. */
+	__atomic_store_n(used, *used + nbytes, __ATOMIC_RELAXED);
+}
+
+ALWAYS_INLINE void *alloc_small(struct global_allocator *g, const struct byte_ops *ops,
+				struct layout l)
+{
+	unsigned int cpu;
+	unsigned long state;
+	void *p;
+
+	if (!ops->alloc_local) {
+		p = heap_alloc(g, ops, l);
+		return likely(p) ? p : alloc_slow(g, ops, l);
+	}
+	state = mm_port_pin(&cpu);
+	p = ops->alloc_local(heap_of(g), l.size, l.align, cpu);
+	if (likely(p))
+		count_used(g, cpu, l.size);
+	mm_port_unpin(state, cpu);
+	return likely(p) ? p : alloc_slow(g, ops, l);
+}
+
+OUT_OF_LINE enum alloc_result alloc_special(struct global_allocator *g, struct layout l,
+					    void **out, const void *caller)
+{
+	void *p;
+
+	if (!layout_valid(l))
+		return ALLOC_INVALID_PARAM;
+	p = alloc_large(g, l, caller);
+	if (!p)
+		return ALLOC_NO_MEMORY;
+	global_debug_allocated(g, p, l, caller);
+	*out = p;
+	return ALLOC_OK;
+}
+
+ALWAYS_INLINE enum alloc_result alloc_bytes(struct global_allocator *g,
+					    const struct byte_ops *ops, struct layout l,
+					    void **out, const void *caller)
+{
+	void *p;
+
+	if (unlikely(!is_small(l)))
+		return alloc_special(g, l, out, caller);
+	p = alloc_small(g, ops, l);
+	if (unlikely(!p))
+		return ALLOC_NO_MEMORY;
+	global_debug_allocated(g, p, l, caller);
+	*out = p;
+	return ALLOC_OK;
+}
+
+/* `weight`: bytes by which this free brings the next look for free pieces nearer. */
+ALWAYS_INLINE enum mm_fault_kind free_locked(struct global_allocator *g,
+					     const struct byte_ops *ops, void *p, struct layout l,
+					     size_t weight)
+{
+	unsigned long state = mm_port_lock(&g->heap_lock);
+	enum mm_fault_kind fault = ops->dealloc(heap_of(g), p, l.size, l.align);
+	bool trim = false;
+
+	if (likely(fault == MM_FAULT_NONE)) {
+		g->heap_used_bytes -= l.size;
+		g->trim_credit -= (ptrdiff_t)weight;
+		trim = g->trim_credit < 0;
+	}
+	mm_port_unlock(&g->heap_lock, state);
+	if (unlikely(trim))
+		trim_heap(g, false);
+	return fault;
+}
+
+/* Of an engine with local frees only few come here, each for about a page of them. */
+OUT_OF_LINE enum mm_fault_kind free_slow(struct global_allocator *g, const struct byte_ops *ops,
+					 void *p, struct layout l)
+{
+	return free_locked(g, ops, p, l, max_size(l.size, MM_PAGE_SIZE));
+}
+
+ALWAYS_INLINE enum mm_fault_kind free_small(struct global_allocator *g,
+					    const struct byte_ops *ops, void *p, struct layout l)
+{
+	enum mm_fault_kind fault;
+	unsigned int cpu;
+	unsigned long state;
+
+	if (!ops->dealloc_local)
+		return free_locked(g, ops, p, l, l.size);
+	state = mm_port_pin(&cpu);
+	fault = ops->dealloc_local(heap_of(g), p, l.size, l.align, cpu);
+	if (likely(fault == MM_FAULT_NONE))
+		count_used(g, cpu, (size_t)0 - l.size);
+	mm_port_unpin(state, cpu);
+	return likely(fault != MM_FAULT_KINDS) ? fault : free_slow(g, ops, p, l);
+}
+
+ALWAYS_INLINE enum alloc_result free_bytes(struct global_allocator *g,
+					   const struct byte_ops *ops, void *p, struct layout l,
+					   const void *caller)
+{
+	bool live = global_debug_freeing(g, p, caller);
+	enum mm_fault_kind fault;
+
+	fault = likely(is_small(l)) ? free_small(g, ops, p, l) : free_large(g, p, l);
+	if (likely(fault == MM_FAULT_NONE))
+		return ALLOC_OK;
+	if (live)
+		global_debug_undo_free(g, p);
+	return refuse(g, p, l, fault, caller);
+}
+
+enum alloc_result global_allocator_alloc(struct global_allocator *g, struct layout l, void **out)
+{
+	return alloc_bytes(g, heap_of(g)->ops, l, out, CALLER);
+}
+
+enum alloc_result global_allocator_dealloc(struct global_allocator *g, void *p, struct layout l)
+{
+	return free_bytes(g, heap_of(g)->ops, p, l, CALLER);
+}
+
+/* --- Bytes: the other forms ------------------------------------------------------------------------- */
+
+static enum alloc_result alloc_zeroed(struct global_allocator *g, struct layout l, void **out,
+				      const void *caller)
+{
+	void *p;
+	enum alloc_result r = alloc_bytes(g, heap_of(g)->ops, l, &p, caller);
+
+	if (r != ALLOC_OK)
+		return r;
+	*out = __builtin_memset(p, 0, l.size);
+	return ALLOC_OK;
+}
+
+enum alloc_result global_allocator_alloc_zeroed(struct global_allocator *g, struct layout l,
+						void **out)
+{
+	return alloc_zeroed(g, l, out, CALLER);
+}
+
+static alloc_error_hook error_hook;
+
+alloc_error_hook set_alloc_error_hook(alloc_error_hook hook)
+{
+	return __atomic_exchange_n(&error_hook, hook, __ATOMIC_ACQ_REL);
+}
+
+void handle_alloc_error(struct layout l)
+{
+	alloc_error_hook hook = __atomic_load_n(&error_hook, __ATOMIC_ACQUIRE);
+
+	if (hook)
+		hook(l);
+	mm_port_panic("allocation failed: size %zu, align %zu", l.size, l.align);
+}
+
+static void *alloc_or_abort(struct global_allocator *g, struct layout l, const void *caller)
+{
+	void *p;
+
+	if (alloc_bytes(g, heap_of(g)->ops, l, &p, caller) != ALLOC_OK)
+		handle_alloc_error(l);
+	return p;
+}
+
+void *global_allocator_alloc_or_abort(struct global_allocator *g, struct layout l)
+{
+	return alloc_or_abort(g, l, CALLER);
+}
+
+static bool resize_small(struct global_allocator *g, void *p, struct layout old, size_t new_size)
+{
+	struct byte_alloc *heap = heap_of(g);
+	unsigned long state = mm_port_lock(&g->heap_lock);
+	bool done = heap->ops->resize(heap, p, old.size, old.align, new_size);
+
+	if (done)
+		g->heap_used_bytes += new_size - old.size;
+	mm_port_unlock(&g->heap_lock, state);
+	return done;
+}
+
+/* May as many bytes as the layout says be read from p? */
+static enum mm_fault_kind check_block(struct global_allocator *g, const void *p, struct layout l)
+{
+	size_t held;
+
+	if (!is_small(l))
+		return check_large(g, p, l);
+	held = heap_block_size(g, p);
+	if (!held)
+		return MM_FAULT_FOREIGN;
+	return held < l.size ? MM_FAULT_WRONG_LAYOUT : MM_FAULT_NONE;
+}
+
+static enum alloc_result move_block(struct global_allocator *g, void *p, struct layout old,
+				    struct layout new, void **out, const void *caller)
+{
+	enum mm_fault_kind fault = check_block(g, p, old);
+	enum alloc_result r;
+	void *q;
+
+	if (fault != MM_FAULT_NONE)
+		return refuse(g, p, old, fault, caller);
+	r = alloc_bytes(g, heap_of(g)->ops, new, &q, caller);
+	if (r != ALLOC_OK)
+		return r;
+	__builtin_memcpy(q, p, old.size < new.size ? old.size : new.size);
+	r = free_bytes(g, heap_of(g)->ops, p, old, caller);
+	if (r != ALLOC_OK) {
+		(void)free_bytes(g, heap_of(g)->ops, q, new, caller);
+		return r;
+	}
+	*out = q;
+	return ALLOC_OK;
+}
+
+static enum alloc_result realloc_bytes(struct global_allocator *g, void *p, struct layout old,
+				       size_t new_size, void **out, const void *caller)
+{
+	struct layout new = {new_size, old.align};
+	bool done = false;
+
+	if (!layout_valid(new))
+		return ALLOC_INVALID_PARAM;
+	if (!p || !layout_valid(old))
+		return refuse(g, p, old, p ? MM_FAULT_WRONG_LAYOUT : MM_FAULT_FOREIGN, caller);
+	if (is_small(old) && is_small(new))
+		done = resize_small(g, p, old, new_size);
+	else if (!is_small(old) && !is_small(new))
+		done = resize_large(g, p, old, new_size);
+	if (!done)
+		return move_block(g, p, old, new, out, caller);
+	global_debug_resized(g, p, new_size);
+	*out = p;
+	return ALLOC_OK;
+}
+
+enum alloc_result global_allocator_realloc(struct global_allocator *g, void *p, struct layout old,
+					   size_t new_size, void **out)
+{
+	return realloc_bytes(g, p, old, new_size, out, CALLER);
+}
+
+/* --- Pages ------------------------------------------------------------------------------------------- */
+
+static bool request_valid(struct page_request req)
+{
+	return req.npages && req.npages <= (size_t)PTRDIFF_MAX >> MM_PAGE_SHIFT &&
+	       mm_is_pow2(req.align) && req.align >= MM_PAGE_SIZE &&
+	       (req.zone == PAGE_ZONE_ANY || req.zone == PAGE_ZONE_LOW) &&
+	       (unsigned int)req.usage < PAGE_USAGE_KINDS && req.usage != PAGE_USAGE_CPU_CACHE;
+}
+
+static bool any_one_page(struct page_request req)
+{
+	return req.npages == 1 && req.align == MM_PAGE_SIZE && req.zone == PAGE_ZONE_ANY &&
+	       !req.phys_limit;
+}
+
+OUT_OF_LINE enum alloc_result request_pages_slow(struct global_allocator *g,
+						 struct page_request req, virt_addr_t *out)
+{
+	unsigned int stage = 0;
+	enum alloc_result r;
+
+	if (!request_valid(req))
+		return ALLOC_INVALID_PARAM;
+	do
+		r = get_pages(g, req, out);
+	while (r == ALLOC_NO_MEMORY && reclaim(g, req.npages, &stage));
+	return r;
+}
+
+enum alloc_result global_allocator_request_pages(struct global_allocator *g,
+						 struct page_request req, virt_addr_t *out)
+{
+	if (any_one_page(req) && request_valid(req) && get_one_page(g, req.usage, out))
+		return ALLOC_OK;
+	return request_pages_slow(g, req, out);
+}
+
+enum alloc_result global_allocator_alloc_pages(struct global_allocator *g, size_t npages,
+					       size_t align, virt_addr_t *out)
+{
+	struct page_request req = {
+		.npages = npages, .align = align, .usage = PAGE_USAGE_KERNEL,
+	};
+
+	if (any_one_page(req) && likely(get_one_page(g, PAGE_USAGE_KERNEL, out)))
+		return ALLOC_OK;
+	return request_pages_slow(g, req, out);
+}
+
+static enum alloc_result get_pages_at(struct global_allocator *g, virt_addr_t start,
+				      size_t npages)
+{
+	unsigned long state = mm_port_lock(&g->page_lock);
+	enum alloc_result r = ALLOC_NO_MEMORY;
+
+	if (!injected_failure(g))
+		r = page_alloc_get_at(&g->pages, start, npages, PAGE_USAGE_KERNEL);
+	mm_port_unlock(&g->page_lock, state);
+	return r;
+}
+
+enum alloc_result global_allocator_alloc_pages_at(struct global_allocator *g, virt_addr_t start,
+						  size_t npages, size_t align)
+{
+	struct page_request req = {.npages = npages, .align = align};
+	unsigned int stage = 0;
+	enum alloc_result r;
+
+	if (!request_valid(req) || start.value & (align - 1) ||
+	    start.value + (npages << MM_PAGE_SHIFT) < start.value)
+		return ALLOC_INVALID_PARAM;
+	do
+		r = get_pages_at(g, start, npages);
+	while (r == ALLOC_NO_MEMORY && reclaim(g, npages, &stage));
+	return r;
+}
+
+enum alloc_result global_allocator_dealloc_pages(struct global_allocator *g, virt_addr_t start,
+						 size_t npages)
+{
+	enum mm_fault_kind fault;
+
+	if (unlikely(!npages || npages > (size_t)PTRDIFF_MAX >> MM_PAGE_SHIFT))
+		return refuse_pages(start, 0, MM_FAULT_WRONG_LAYOUT, CALLER);
+	fault = npages == 1 ? put_one_page(g, start) : put_pages(g, start, npages);
+	if (likely(fault == MM_FAULT_NONE))
+		return ALLOC_OK;
+	return refuse_pages(start, npages, fault, CALLER);
+}
+
+/* --- Figures ------------------------------------------------------------------------------------------- */
+
+const char *global_allocator_name(const struct global_allocator *g)
+{
+	return g->heap.base.ops->name;
+}
+
+size_t global_allocator_used_bytes(struct global_allocator *g)
+{
+	unsigned long state = mm_port_lock(&g->heap_lock);
+	size_t n = g->heap_used_bytes;
+
+	mm_port_unlock(&g->heap_lock, state);
+	state = mm_port_lock(&g->page_lock);
+	n += g->large_used_bytes;
+	mm_port_unlock(&g->page_lock, state);
+	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
+		n += __atomic_load_n(&g->cpu[i].used_bytes, __ATOMIC_RELAXED);
+	return n;
+}
+
+size_t global_allocator_available_bytes(struct global_allocator *g)
+{
+	unsigned long state = mm_port_lock(&g->heap_lock);
+	size_t n = heap_of(g)->ops->available_bytes(heap_of(g));
+
+	mm_port_unlock(&g->heap_lock, state);
+	return n;
+}
+
+size_t global_allocator_used_pages(struct global_allocator *g)
+{
+	unsigned long state = mm_port_lock(&g->page_lock);
+	size_t n = page_alloc_used(&g->pages);
+
+	mm_port_unlock(&g->page_lock, state);
+	return n;
+}
+
+size_t global_allocator_available_pages(struct global_allocator *g)
+{
+	unsigned long state = mm_port_lock(&g->page_lock);
+	size_t n = page_alloc_available(&g->pages);
+
+	mm_port_unlock(&g->page_lock, state);
+	return n;
+}
+
+size_t global_allocator_usage_pages(struct global_allocator *g, enum page_usage usage)
+{
+	unsigned long state = mm_port_lock(&g->page_lock);
+	size_t n = page_alloc_usage(&g->pages, usage);
+
+	mm_port_unlock(&g->page_lock, state);
+	return n;
+}
+
+const void *global_allocator_check(struct global_allocator *g)
+{
+	unsigned long state = mm_port_lock(&g->heap_lock);
+	const void *broken = heap_of(g)->ops->check(heap_of(g));
+
+	mm_port_unlock(&g->heap_lock, state);
+	if (broken)
+		return broken;
+	state = mm_port_lock(&g->page_lock);
+	broken = page_alloc_check(&g->pages);
+	mm_port_unlock(&g->page_lock, state);
+	return broken;
+}
+
+/* --- Memory comes ------------------------------------------------------------------------------------------ */
+
+static enum alloc_result add_region(struct global_allocator *g, virt_addr_t start, size_t nbytes)
+{
+	unsigned long state = mm_port_lock(&g->page_lock);
+	enum alloc_result r = page_alloc_add_region(&g->pages, start, nbytes);
+
+	mm_port_unlock(&g->page_lock, state);
+	return r;
+}
+
+/* Undo add_region while no page of the region is in use. */
+static void remove_regions(struct global_allocator *g)
+{
+	unsigned long state = mm_port_lock(&g->page_lock);
+	struct page_region_info r;
+
+	while (page_alloc_region(&g->pages, 0, &r) &&
+	       page_alloc_remove_region(&g->pages, r.start) == ALLOC_OK)
+		;
+	mm_port_unlock(&g->page_lock, state);
+}
+
+static enum alloc_result first_heap(struct global_allocator *g)
+{
+	struct page_request req = {
+		.npages = pages_of(MIN_HEAP_SIZE), .align = MM_PAGE_SIZE, .usage = PAGE_USAGE_HEAP,
+	};
+	virt_addr_t piece;
+	enum alloc_result r = get_pages(g, req, &piece);
+	unsigned long state;
+
+	if (r != ALLOC_OK)
+		return r;
+	state = mm_port_lock(&g->heap_lock);
+	r = heap_add(g, virt_ptr(piece), MIN_HEAP_SIZE);
+	mm_port_unlock(&g->heap_lock, state);
+	if (r != ALLOC_OK)
+		put_own_pages(g, piece, req.npages);
+	return r;
+}
+
+static enum alloc_result init_memory(struct global_allocator *g, virt_addr_t start,
+				     size_t nbytes)
+{
+	enum alloc_result r;
+
+	if (page_alloc_total(&g->pages))
+		return ALLOC_INVALID_PARAM;
+	r = add_region(g, start, nbytes);
+	if (r != ALLOC_OK)
+		return r;
+	r = first_heap(g);
+	if (r != ALLOC_OK)
+		remove_regions(g);
+	return r;
+}
+
+enum alloc_result global_allocator_init(struct global_allocator *g, virt_addr_t start,
+					size_t nbytes)
+{
+	enum alloc_result r;
+	unsigned long state;
+
+	if (nbytes <= MIN_HEAP_SIZE || start.value + nbytes < start.value)
+		return ALLOC_INVALID_PARAM;
+	state = mm_port_lock(&g->grow_lock);
+	r = init_memory(g, start, nbytes);
+	mm_port_unlock(&g->grow_lock, state);
+	return r;
+}
+
+enum alloc_result global_allocator_add_memory(struct global_allocator *g, virt_addr_t start,
+					      size_t nbytes)
+{
+	return add_region(g, start, nbytes);
+}
+
+/* --- The static instance ---------------------------------------------------------------------------------- */
+
+static struct global_allocator instance = GLOBAL_ALLOCATOR_INIT(&MM_GLOBAL_ENGINE);
+
+struct global_allocator *global_allocator(void)
+{
+	return &instance;
+}
+
+enum alloc_result global_init(virt_addr_t start, size_t nbytes)
+{
+	enum alloc_result r = global_allocator_init(&instance, start, nbytes);
+
+	if (r == ALLOC_OK)
+		mm_port_log(MM_LOG_INFO, "global allocator: %s, %zu KiB at %p",
+			    global_allocator_name(&instance), nbytes / 1024, virt_ptr(start));
+	else
+		mm_port_log(MM_LOG_ERROR, "global allocator: cannot use %zu bytes at %p (error %d)",
+			    nbytes, virt_ptr(start), (int)r);
+	return r;
+}
+
+enum alloc_result global_add_memory(virt_addr_t start, size_t nbytes)
+{
+	return global_allocator_add_memory(&instance, start, nbytes);
+}
+
+enum alloc_result global_alloc(struct layout l, void **out)
+{
+	return alloc_bytes(&instance, &MM_GLOBAL_ENGINE, l, out, CALLER);
+}
+
+enum alloc_result global_alloc_zeroed(struct layout l, void **out)
+{
+	return alloc_zeroed(&instance, l, out, CALLER);
+}
+
+void *global_alloc_or_abort(struct layout l)
+{
+	return alloc_or_abort(&instance, l, CALLER);
+}
+
+enum alloc_result global_dealloc(void *p, struct layout l)
+{
+	return free_bytes(&instance, &MM_GLOBAL_ENGINE, p, l, CALLER);
+}
+
+enum alloc_result global_realloc(void *p, struct layout old, size_t new_size, void **out)
+{
+	return realloc_bytes(&instance, p, old, new_size, out, CALLER);
+}
