@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* Time since boot, deadlines, and one shared timer interrupt. */
+#ifndef KERNEL_TIME_H
+#define KERNEL_TIME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+void time_init(void);
+uint64_t time_ns(void);
+
+/* A point in time (ns since boot) `ms` milliseconds from now. */
+uint64_t time_after_ms(uint64_t ms);
+
+/* Calls fn once from the timer interrupt at or after `at` (ns since boot); 0 turns it off. */
+void timer_arm(uint64_t at_ns, void (*fn)(void));
+
+/* Does the timer interrupt arrive? Known after time_init. */
+uint64_t timer_interrupts(void);
+
+#endif
