@@ -384,10 +384,13 @@ static void give_run(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t 
 		for (;; order++) {
 			uintptr_t buddy = b ^ order_bytes(order);
 
+			/* The mark is where a left buddy ends. */
+			granule_of(piece, b)->start |= (uint64_t)1 << unit_in_granule(b);
 			if (units >> order & 1)
 				units ^= (size_t)1 << order;
 			else if (!take_buddy(h, piece, buddy, order))
 				break;
+			granule_of(piece, b)->start &= ~((uint64_t)1 << unit_in_granule(b));
 			poison_set(b > buddy ? b : buddy, UNIT);
 			b &= ~(uintptr_t)order_bytes(order);
 		}
@@ -677,7 +680,10 @@ static size_t buddy_grow_size(const struct byte_alloc *a, size_t size, size_t al
 static void carve(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr, size_t units,
 		  size_t block)
 {
-	mark_block(granule_of(piece, addr), unit_in_granule(addr), units, true);
+	struct granule *g = granule_of(piece, addr);
+
+	unmark_block(g, unit_in_granule(addr), block);
+	mark_block(g, unit_in_granule(addr), units, true);
 	while (units < block) {
 		unsigned int order = mm_ctz(units);
 
