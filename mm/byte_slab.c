@@ -534,7 +534,7 @@ static struct slab *slab_new(struct byte_slab *a, size_t class)
 		return NULL;
 	for (uint32_t i = 1; i < classes[class].npages; i++) {
 		s[i].state = SLAB_INNER;
-		s[i].back = i;
+		s[i].back = i & 7;
 	}
 	s->head = 0;
 	s->carved = 0;
@@ -736,12 +736,15 @@ static void *byte_slab_alloc(struct byte_alloc *base, size_t size, size_t align)
 	return p;
 }
 
-static __attribute__((noinline)) void *alloc_local_slow(struct byte_slab *a, size_t size,
-							size_t class, unsigned int cpu)
+static __attribute__((noinline)) void *alloc_local_any(struct byte_slab *a, size_t size,
+						       size_t align, unsigned int cpu)
 {
 	struct slab_cpu *c = a->cpu[cpu];
+	size_t class = class_for(a, size + CANARY_BYTES, align);
 	void *p;
 
+	if (class == NCLASSES)
+		return NULL;
 	do
 		p = c == &no_cpu ? NULL : alloc_own(a, c, class);
 	while (p && !finish(a, p, size, class));
@@ -750,27 +753,22 @@ static __attribute__((noinline)) void *alloc_local_slow(struct byte_slab *a, siz
 	return p;
 }
 
-static __attribute__((noinline)) void *alloc_local_odd(struct byte_slab *a, size_t size,
-						       size_t align, unsigned int cpu)
+void *byte_slab_alloc_fast(struct byte_alloc *base, size_t size, size_t align, unsigned int cpu)
 {
-	size_t class = class_for(a, size + CANARY_BYTES, align);
+	struct byte_slab *a = slab_of(base);
 
-	return class < NCLASSES ? alloc_local_slow(a, size, class, cpu) : NULL;
+	if (unlikely(size > BYTE_SLAB_MAX || align > 8 || MM_HARDEN >= 2))
+		return NULL;
+	return pop(__atomic_load_n(&a->cpu[cpu], __ATOMIC_RELAXED)
+			   ->active[a->class_of[(size + 7) / 8]]);
 }
 
 static void *byte_slab_alloc_local(struct byte_alloc *base, size_t size, size_t align,
 				   unsigned int cpu)
 {
-	struct byte_slab *a = slab_of(base);
-	size_t nbytes = size + CANARY_BYTES, class;
-	void *p;
+	void *p = byte_slab_alloc_fast(base, size, align, cpu);
 
-	if (unlikely(nbytes > BYTE_SLAB_MAX || align > 8))
-		return alloc_local_odd(a, size, align, cpu);
-	class = a->class_of[(nbytes + 7) / 8];
-	p = MM_HARDEN < 2 ? pop(__atomic_load_n(&a->cpu[cpu], __ATOMIC_RELAXED)->active[class])
-			  : NULL;
-	return unlikely(!p) ? alloc_local_slow(a, size, class, cpu) : p;
+	return unlikely(!p) ? alloc_local_any(slab_of(base), size, align, cpu) : p;
 }
 
 /* --- Freeing --------------------------------------------------------------------------------------- */
@@ -875,24 +873,35 @@ dealloc_any(struct byte_slab *a, struct slab_cpu *c, void *p, size_t size, size_
 	return MM_FAULT_NONE;
 }
 
-static enum mm_fault_kind byte_slab_dealloc_local(struct byte_alloc *base, void *p, size_t size,
-						  size_t align, unsigned int cpu)
+bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, unsigned int cpu)
 {
 	struct byte_slab *a = slab_of(base);
-	struct slab_cpu *c = __atomic_load_n(&a->cpu[cpu], __ATOMIC_RELAXED);
+	const struct slab_cpu *c = __atomic_load_n(&a->cpu[cpu], __ATOMIC_RELAXED);
 	uintptr_t offset = (uintptr_t)p - c->base;
 	struct slab *s;
 
 	if (unlikely(offset >= __atomic_load_n(&c->nbytes, __ATOMIC_RELAXED) || MM_HARDEN >= 2))
-		return dealloc_any(a, c, p, size, align);
+		return false;
 	s = c->meta + (offset >> MM_PAGE_SHIFT);
 	if (size > SMALL_MAX)
 		s -= s->back;
 	if (unlikely(__atomic_load_n(&s->owner, __ATOMIC_RELAXED) != cpu ||
 		     (MM_HARDEN && !plausible(s, p, size))))
-		return dealloc_any(a, c, p, size, align);
-	free_own(a, c, s, p);
-	return MM_FAULT_NONE;
+		return false;
+	push(s, p);
+	if (unlikely(--s->left == 0))
+		left_event(a, a->cpu[cpu], s);
+	return true;
+}
+
+static enum mm_fault_kind byte_slab_dealloc_local(struct byte_alloc *base, void *p, size_t size,
+						  size_t align, unsigned int cpu)
+{
+	struct byte_slab *a = slab_of(base);
+
+	if (byte_slab_dealloc_fast(base, p, size, cpu))
+		return MM_FAULT_NONE;
+	return dealloc_any(a, a->cpu[cpu], p, size, align);
 }
 
 static enum mm_fault_kind byte_slab_dealloc(struct byte_alloc *base, void *p, size_t size,

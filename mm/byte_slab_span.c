@@ -99,10 +99,10 @@ static void mark_free(struct slab *s, size_t npages, uintptr_t base)
 
 	last->state = SLAB_FREE;
 	last->owner = SLAB_NO_OWNER;
-	last->npages = npages;
+	last->npages = npages & 0xfffffff;
 	s->state = SLAB_FREE;
 	s->owner = SLAB_NO_OWNER;
-	s->npages = npages;
+	s->npages = npages & 0xfffffff;
 	s->base = base;
 }
 
@@ -116,7 +116,7 @@ static void mark_used(struct slab *s, size_t npages, uintptr_t base)
 	s->state = SLAB_RUN;
 	s->owner = SLAB_NO_OWNER;
 	s->back = 0;
-	s->npages = npages;
+	s->npages = npages & 0xfffffff;
 	s->base = base;
 }
 

@@ -38,11 +38,13 @@ struct slab {
 	uint16_t least;	  /* smallest size of the class, and how many more there are */
 	uint16_t sizes;
 	uint32_t carved; /* bytes that have been made objects */
-	uint32_t back;	 /* inner page of a slab: pages to the first one */
-	size_t npages;
+	uint32_t npages : 28;
+	uint32_t back : 4; /* inner page of a slab: pages to the first one */
 	struct slab *next;
 	struct slab *prev;
 };
+
+_Static_assert(sizeof(struct slab) == 64, "the record is found by shifts");
 
 /* Make pages of a piece. INVALID_PARAM: no room for one; NO_MEMORY: too many pieces. */
 enum alloc_result slab_span_add(struct byte_slab *a, void *start, size_t nbytes);

@@ -8,6 +8,12 @@
 #define CAT(a, b, c)  CAT_(a, b, c)
 #define OPS	      CAT(byte_, ENGINE, _ops)
 
+/* Engines that offer their shortest path by name: it becomes a part of the caller. */
+#define HAS_FAST_tlsf	0
+#define HAS_FAST_slab	1
+#define HAS_FAST_buddy 0
+#define HAS_FAST	CAT(HAS_FAST_, ENGINE, )
+
 static struct CAT(byte_, ENGINE, ) heap;
 
 #pragma GCC visibility push(default)
@@ -28,14 +34,14 @@ int heap_init(void *region, size_t size)
 	return OPS.init(&heap.base, region, size);
 }
 
-void *heap_alloc(size_t size, size_t align)
+static __attribute__((noinline)) void *alloc_any(size_t size, size_t align)
 {
 	void *p = OPS.alloc_local ? OPS.alloc_local(&heap.base, size, align, 0) : NULL;
 
 	return p ? p : OPS.alloc(&heap.base, size, align);
 }
 
-void heap_free(void *p, size_t size, size_t align)
+static __attribute__((noinline)) void free_any(void *p, size_t size, size_t align)
 {
 	enum mm_fault_kind f = MM_FAULT_KINDS;
 
@@ -47,3 +53,29 @@ void heap_free(void *p, size_t size, size_t align)
 		mm_fault_report(&(struct mm_fault){
 			.kind = f, .allocator = OPS.name, .ptr = p, .layout = {size, align}});
 }
+
+/* The calls that are rare are functions of their own: so the fast path saves no registers. */
+#if HAS_FAST
+__attribute__((flatten)) void *heap_alloc(size_t size, size_t align)
+{
+	void *p = CAT(byte_, ENGINE, _alloc_fast)(&heap.base, size, align, 0);
+
+	return __builtin_expect(!p, 0) ? alloc_any(size, align) : p;
+}
+
+__attribute__((flatten)) void heap_free(void *p, size_t size, size_t align)
+{
+	if (__builtin_expect(!CAT(byte_, ENGINE, _dealloc_fast)(&heap.base, p, size, 0), 0))
+		free_any(p, size, align);
+}
+#else
+void *heap_alloc(size_t size, size_t align)
+{
+	return alloc_any(size, align);
+}
+
+void heap_free(void *p, size_t size, size_t align)
+{
+	free_any(p, size, align);
+}
+#endif

@@ -43,4 +43,11 @@ struct byte_slab {
 	struct slab_piece piece[BYTE_SLAB_PIECES];
 };
 
+/*
+ * The shortest path alone, by name, for a user that is built for this engine
+ * and can inline it. NULL or false, without any effect: make the local call.
+ */
+void *byte_slab_alloc_fast(struct byte_alloc *base, size_t size, size_t align, unsigned int cpu);
+bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, unsigned int cpu);
+
 #endif
