@@ -200,6 +200,30 @@ host-test: $(HB)/selftest
 
 -include $(HOST_OBJS:.o=.d)
 
+# --- Fuzzers ----------------------------------------------------------------
+
+FUZZ_SECONDS ?= 10
+FUZZ_DIR     ?= build/fuzz
+FUZZ_FLAGS    = -std=gnu11 -g -O1 -fsanitize=fuzzer$(comma)address$(comma)undefined -fno-sanitize-recover=all \
+		$(MM_DEFS) -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops -Imm/include -Imm
+FUZZ_TARGETS := $(ENGINES) pages global
+
+$(FUZZ_DIR)/%: $(SRC_mm) mm/test/shadow.c mm/test/shadow.h $(wildcard mm/*.h mm/include/mm/*.h scripts/fuzz/*.c) tests/host/mm_port_host.c
+	$(call say,FUZZER,$@)
+	@mkdir -p $(@D)/corpus-$*
+	$(Q)clang $(FUZZ_FLAGS) -DFUZZ_ENGINE=byte_$*_ops -o $@ $(filter %/mm_port_host.c,$^) \
+		$(if $(filter $*,$(ENGINES)),scripts/fuzz/fuzz_engine.c mm/test/shadow.c,scripts/fuzz/fuzz_$*.c) $(SRC_mm) -lpthread
+
+# A time limit per target; a finding ends the run and leaves its input in FUZZ_DIR.
+fuzz-mm: $(FUZZ_TARGETS:%=$(FUZZ_DIR)/%)
+	$(Q)for t in $(FUZZ_TARGETS); do \
+		echo "fuzz $$t"; \
+		$(FUZZ_DIR)/$$t -max_total_time=$(FUZZ_SECONDS) -max_len=1024 -verbosity=0 \
+			-artifact_prefix=$(FUZZ_DIR)/$$t- $(FUZZ_DIR)/corpus-$$t || exit 1; \
+	done
+
+.PHONY: fuzz-mm
+
 # --- Benchmark plugins ------------------------------------------------------
 
 # Engines alone and the facade, as shared objects for a trace replayer, optimised as one unit.
@@ -207,12 +231,20 @@ BENCH_DIR   ?= build/bench
 BENCH_FLAGS = $(WARN) -O2 -g -fPIC -flto -fvisibility=hidden $(INC_mm) -Imm -DMM_HARDEN=$(HARDEN) \
 	      -DMM_FAST_BITS=1 -DMM_MAX_CPUS=1 -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops \
 	      -DMM_PORT_INLINE='"../../../bench/plugins/port_bench.h"'
-BENCH_PLUGINS := $(ENGINES:%=$(BENCH_DIR)/mica-%.so)
+BENCH_PLUGINS := $(ENGINES:%=$(BENCH_DIR)/mica-%.so) $(BENCH_DIR)/mica-pages.so
 
 $(BENCH_DIR)/mica-%.so: bench/plugins/heap_engine.c mm/byte_%.c mm/bits.c mm/fault.c $(wildcard mm/*.h mm/include/mm/*.h) bench/plugins/port_bench.h
 	$(call say,PLUGIN,$@)
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) $(BENCH_FLAGS) -DENGINE=$* -shared -o $@ $(filter %.c,$^)
+
+# The slab engine's span manager is a file of its own.
+$(BENCH_DIR)/mica-slab.so: mm/byte_slab_span.c
+
+$(BENCH_DIR)/mica-pages.so: bench/plugins/pages.c mm/page_bitmap.c mm/page_region.c mm/bits.c mm/fault.c $(wildcard mm/*.h mm/include/mm/*.h) bench/plugins/port_bench.h
+	$(call say,PLUGIN,$@)
+	@mkdir -p $(@D)
+	$(Q)$(HOSTCC) $(BENCH_FLAGS) -shared -o $@ $(filter %.c,$^)
 
 bench-plugins: $(BENCH_PLUGINS)
 

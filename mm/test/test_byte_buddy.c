@@ -41,9 +41,9 @@ SELFTEST(mm, buddy_merges_completely)
 
 	CHECK(a);
 	for (size_t round = 0; round < 3; round++) {
-		void *all = ops->alloc(a, POOL / 4, 8);
+		void *all = ops->alloc(a, POOL / 4 - 16, 8);
 
-		CHECK(all && !ops->dealloc(a, all, POOL / 4, 8));
+		CHECK(all && !ops->dealloc(a, all, POOL / 4 - 16, 8));
 		for (size_t i = 0; i < 200; i++)
 			CHECK((p[i] = ops->alloc(a, i * 11 + 1, 8)));
 		for (size_t i = 0; i < 200; i++) {
