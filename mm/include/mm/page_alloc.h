@@ -33,33 +33,42 @@ enum page_usage {
 
 struct page_region; /* lies at the start of its region */
 
-/* Per-CPU stack of free single pages. */
-#define PAGE_CACHE_DEPTH 32
+/*
+ * Per-CPU stack of free single pages, all of one region. It keeps what it needs
+ * of that region, so that the fast path reads nothing that a lock protects.
+ */
+#define PAGE_CACHE_DEPTH 128
 struct page_cpu_cache {
-	unsigned int count;
-	uintptr_t page[PAGE_CACHE_DEPTH];
+	uintptr_t base;	  /* address of index 0 of the region */
+	size_t span;	  /* indices below it may be parked here */
+	uint64_t *states; /* the region's */
+	size_t usage[PAGE_USAGE_KINDS]; /* what local calls added to each kind, modulo 2^64 */
+	uint32_t count, limit;
+	uint32_t page[PAGE_CACHE_DEPTH]; /* indices */
 } __attribute__((aligned(64)));
 
 /* All zero is an empty allocator. The members are private to page_bitmap.c. */
 struct page_alloc {
-	struct page_region *regions; /* sorted: high zone first */
-	size_t total_pages, used_pages;
-	size_t usage[PAGE_USAGE_KINDS];
+	struct page_region *regions; /* high memory first, then by address */
+	size_t total_pages;
+	size_t usage[PAGE_USAGE_KINDS]; /* without what the caches count */
 	struct page_cpu_cache cache[MM_MAX_CPUS];
 };
 
 /*
  * Manage [start, start + nbytes). Ends are rounded inwards to whole pages, the
  * metadata are taken from the start. The memory need not be zero; only the
- * metadata are written. A region that crosses physical 4 GiB is managed as
- * two. INVALID_PARAM: no page is left, or overflow. MEMORY_OVERLAP.
+ * metadata are written. It must be contiguous in physical memory. A region
+ * that crosses physical 4 GiB is managed as two, and one beyond 8 TiB in pieces
+ * of 8 TiB. INVALID_PARAM: no page is left, or overflow. MEMORY_OVERLAP.
  */
 MM_MUST_CHECK enum alloc_result page_alloc_add_region(struct page_alloc *a, virt_addr_t start,
 						      size_t nbytes);
 
 /*
- * Stop managing the region that starts at `start` (as it was added, rounded).
- * NOT_ALLOCATED: no such region; NO_MEMORY: pages of it are in use.
+ * Stop managing the region that starts at `start` (as it was added, or rounded
+ * up). NOT_ALLOCATED: no such region; NO_MEMORY: pages of it are in use, or
+ * parked in the cache of a CPU.
  */
 MM_MUST_CHECK enum alloc_result page_alloc_remove_region(struct page_alloc *a, virt_addr_t start);
 
@@ -87,17 +96,22 @@ MM_MUST_CHECK enum alloc_result page_alloc_put(struct page_alloc *a, virt_addr_t
 					       size_t npages, enum mm_fault_kind *fault);
 
 /*
- * One page through the cache of a pinned CPU, no lock. False: the cache is empty
- * (full), make the locked call; page_alloc_refill / page_alloc_drain then move a batch.
+ * One page through the cache of a pinned CPU, no lock. False: the cache cannot
+ * serve the call (empty, full, a page of another region, misuse): make the
+ * locked call, which also says what is wrong, after page_alloc_refill or
+ * page_alloc_drain moved a batch. *fault is then MM_FAULT_NONE.
  */
 bool page_alloc_one_local(struct page_alloc *a, enum page_usage usage, unsigned int cpu,
 			  virt_addr_t *out);
 bool page_free_one_local(struct page_alloc *a, virt_addr_t page, unsigned int cpu,
 			 enum mm_fault_kind *fault);
 
-/* Move pages between a CPU's cache and the bitmap. Locked and pinned to that cpu. */
+/* Move a batch of pages between a CPU's cache and the bitmap. Locked and pinned to that cpu. */
 void page_alloc_refill(struct page_alloc *a, unsigned int cpu);
 void page_alloc_drain(struct page_alloc *a, unsigned int cpu);
+
+/* Empty the cache: before a request fails, or a region is removed. True when there were pages. */
+bool page_alloc_drain_all(struct page_alloc *a, unsigned int cpu);
 
 /* Exact at every moment; pages in per-CPU caches are available. Metadata is in neither total nor used. */
 size_t page_alloc_total(const struct page_alloc *a);
