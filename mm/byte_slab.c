@@ -487,13 +487,16 @@ static struct slab *take_gift(struct byte_slab *a, struct slab_cpu *c, size_t cl
 	return NULL;
 }
 
-/* Another slab with something in it, or NULL. */
+/* Another slab with something in it, or NULL; also when the active one got something back. */
 static struct slab *next_slab(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
 	struct slab *s = c->partial[class];
 
-	if (!s && drain_inbox(a, c))
+	if (!s && drain_inbox(a, c)) {
+		if (c->active[class]->head)
+			return NULL;
 		s = c->partial[class];
+	}
 	if (!s)
 		return take_gift(a, c, class);
 	partial_remove(c, s);
