@@ -198,6 +198,13 @@ $(HB)/selftest: $(HOST_OBJS)
 host-test: $(HB)/selftest
 	$(Q)$(HB)/selftest $(FILTER)
 
+# The device tree reader against libfdt, over every tree of the boot tests and mutated ones.
+FDT_MUTATIONS ?= 200000
+
+fdt-test: $(HB)/selftest
+	$(Q)scripts/dump-dtbs.sh build/dtb
+	$(Q)FDT_TREES=build/dtb FDT_MUTATIONS=$(FDT_MUTATIONS) $(HB)/selftest 'fdt/*'
+
 -include $(HOST_OBJS:.o=.d)
 
 # --- Fuzzers ----------------------------------------------------------------
@@ -254,4 +261,4 @@ clean:
 	rm -rf build
 
 FORCE:
-.PHONY: FORCE bench-plugins kernel host-test clean
+.PHONY: FORCE fdt-test bench-plugins kernel host-test clean
