@@ -11,19 +11,29 @@ struct spinlock {
 };
 
 /* Disable interrupts on this CPU, then take the lock. Returns what the unlock restores. */
-static inline unsigned long spin_lock(struct spinlock *lock)
+static inline unsigned long spin_lock_word(uint32_t *word)
 {
 	unsigned long state = arch_irq_save();
 
-	while (__builtin_expect(__atomic_exchange_n(&lock->word, 1, __ATOMIC_ACQUIRE), 0))
+	while (__builtin_expect(__atomic_exchange_n(word, 1, __ATOMIC_ACQUIRE), 0))
 		arch_relax();
 	return state;
 }
 
+static inline void spin_unlock_word(uint32_t *word, unsigned long state)
+{
+	__atomic_store_n(word, 0, __ATOMIC_RELEASE);
+	arch_irq_restore(state);
+}
+
+static inline unsigned long spin_lock(struct spinlock *lock)
+{
+	return spin_lock_word(&lock->word);
+}
+
 static inline void spin_unlock(struct spinlock *lock, unsigned long state)
 {
-	__atomic_store_n(&lock->word, 0, __ATOMIC_RELEASE);
-	arch_irq_restore(state);
+	spin_unlock_word(&lock->word, state);
 }
 
 #endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+#include <kernel/driver.h>
+
+#include <arch/arch.h>
+
+#include "kernel.h"
+
+extern const struct driver __start_drivers[], __stop_drivers[];
+
+static const struct driver *match(struct fdt_value compatible, enum driver_stage stage)
+{
+	for (const struct driver *d = __start_drivers; d < __stop_drivers; d++) {
+		if (d->stage != stage)
+			continue;
+		for (const char *const *c = d->compatible; *c; c++)
+			if (fdt_has_str(compatible, *c))
+				return d;
+	}
+	return NULL;
+}
+
+void driver_probe_all(const struct fdt *fdt, enum driver_stage stage)
+{
+	for (struct fdt_node n = fdt_root(fdt); n.fdt; fdt_next(&n)) {
+		struct fdt_value compatible = fdt_get(&n, "compatible");
+		const struct driver *d = compatible.data ? match(compatible, stage) : NULL;
+
+		if (d && fdt_enabled(&n))
+			d->probe(&n);
+	}
+}
+
+/* --- Device registers ------------------------------------------------------ */
+
+/* What is mapped so far: neighbours in one page, as virtio slots are, share a mapping. */
+#define IO_RECENT 8
+static struct {
+	uint64_t pa, size;
+	uintptr_t va;
+} recent[IO_RECENT];
+static unsigned int next_recent;
+
+/* Behind the window of the device tree (4 MiB); a guard page follows each mapping. */
+static uintptr_t next_va = ARCH_VMAP_BASE + ((uintptr_t)16 << 20);
+
+#define IO_BIG ((uint64_t)2 << 20)
+
+volatile void *io_map(phys_addr_t addr, size_t nbytes)
+{
+	uint64_t mask = MM_PAGE_SIZE - 1;
+	uint64_t offset = addr.value & mask, pa = addr.value - offset, size;
+	uintptr_t va;
+
+	if (!nbytes || addr.value + nbytes + mask < addr.value)
+		return NULL;
+	size = (offset + nbytes + mask) & ~mask;
+	for (unsigned int i = 0; i < IO_RECENT; i++)
+		if (recent[i].size && pa >= recent[i].pa &&
+		    pa + size <= recent[i].pa + recent[i].size)
+			return (volatile void *)(recent[i].va + (pa - recent[i].pa) + offset);
+	va = next_va;
+	if (size >= IO_BIG) /* alike modulo the block size, so that blocks can be used */
+		va = ((va + IO_BIG - 1) & ~(IO_BIG - 1)) + (pa & (IO_BIG - 1));
+	if (size > ARCH_KERNEL_BASE - va - MM_PAGE_SIZE ||
+	    arch_mmu_map(va, pa, size, ARCH_PROT_R | ARCH_PROT_W, ARCH_MEM_DEVICE) < 0) {
+		log_error("io_map: cannot map 0x%lx, %zu bytes", addr.value, nbytes);
+		return NULL;
+	}
+	next_va = va + size + MM_PAGE_SIZE;
+	recent[next_recent].pa = pa;
+	recent[next_recent].size = size;
+	recent[next_recent].va = va;
+	next_recent = (next_recent + 1) % IO_RECENT;
+	return (volatile void *)(va + offset);
+}

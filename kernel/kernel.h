@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of kernel/ share with each other and with nobody else. */
+#ifndef KERNEL_PRIVATE_H
+#define KERNEL_PRIVATE_H
+
+#include <stdbool.h>
+
+#include <kernel/fdt.h>
+#include <kernel/memmap.h>
+
+/* panic.c: around what a panic or a fatal trap prints. */
+void panic_begin(void);
+__attribute__((noreturn)) void panic_end(void);
+
+/* log.c: whoever held the lock will not come back. */
+void log_break_lock(void);
+
+/* fdt_blob.c */
+void tree_open(const void *fdt_va, uint64_t fdt_pa);
+
+/* memory.c: final page table, then the global allocator over all RAM. Panics when there is no memory. */
+void memory_init_tables(uint64_t fdt_pa);
+void memory_init(uint64_t fdt_pa);
+struct memmap *memory_map(void);
+
+/* dma_glue.c */
+void dma_setup(void);
+
+/* disk_check.c: the main job on the disks. Number of failures. */
+unsigned int disk_check(void);
+
+#endif

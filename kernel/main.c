@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/* The boot order: one function, a call a line. */
+#include <arch/arch.h>
+#include <kernel/driver.h>
+#include <kernel/monitor.h>
+#include <kernel/panic.h>
+#include <kernel/power.h>
+#include <kernel/selftest.h>
+#include <kernel/time.h>
+#include <lib/string.h>
+
+#include "kernel.h"
+
+/* The window that the early page table has on the tree (arch/arch.h). */
+#define TREE_WINDOW ((size_t)2 << 20)
+
+static struct fdt tree;
+
+const struct fdt *kernel_fdt(void)
+{
+	return &tree;
+}
+
+void tree_open(const void *fdt_va, uint64_t fdt_pa)
+{
+	int e = fdt_va ? fdt_open(&tree, fdt_va, TREE_WINDOW) : FDT_NOT_FOUND;
+
+	if (e < 0)
+		panic("device tree at 0x%lx: %s", fdt_pa, fdt_va ? fdt_error_text(e) : "none given");
+}
+
+/* What the architecture can learn from the tree only. */
+static void pass_boot_info(void)
+{
+	struct arch_boot_info info = {0, NULL, NULL};
+	struct fdt_node n;
+	uint64_t hwid;
+
+	if (fdt_find_path(&tree, "/psci", &n) == 0)
+		info.psci_method = fdt_get_str(&n, "method", 0);
+	if (fdt_find_path(&tree, "/cpus", &n) == 0) {
+		fdt_get_u64(&n, "timebase-frequency", &info.timebase_hz);
+		for (n = fdt_first_child(&n); n.fdt; fdt_next_sibling(&n))
+			if (fdt_bus_reg(&n, 0, &hwid, &(uint64_t){0}) == 0 &&
+			    hwid == arch_boot_cpu_hwid())
+				info.riscv_isa = fdt_get_str(&n, "riscv,isa", 0);
+	}
+	arch_set_boot_info(&info);
+}
+
+static void say_hello(void)
+{
+	char cpu[96];
+
+	arch_describe(cpu, sizeof(cpu));
+	log_info("Mica on %s", cpu);
+}
+
+/* A word of the kernel command line that starts with key, or NULL; it ends at a blank. */
+static const char *boot_option(const char *key)
+{
+	const char *args = fdt_bootargs(&tree);
+	size_t n = strlen(key);
+
+	while (args && *args) {
+		if (!strncmp(args, key, n))
+			return args + n;
+		args = strchr(args, ' ');
+		if (args)
+			args++;
+	}
+	return NULL;
+}
+
+static const char *test_filter(void)
+{
+	static char glob[64];
+	const char *word = boot_option("test=");
+	size_t n = 0;
+
+	if (!word)
+		return NULL;
+	for (; word[n] && word[n] != ' ' && n + 1 < sizeof(glob); n++)
+		glob[n] = word[n];
+	return glob;
+}
+
+static __attribute__((noreturn)) void run_jobs(void)
+{
+	struct selftest_result r = selftest_run(test_filter());
+	unsigned int bad_disks = disk_check();
+
+	kprintf("mica: %u passed, %u failed, %u skipped\n", r.passed, r.failed + bad_disks,
+		r.skipped);
+	if (boot_option("prompt"))
+		monitor_run();
+	power_off(r.failed + bad_disks != 0);
+}
+
+void kernel_main(const void *fdt_va, uint64_t fdt_pa);
+void kernel_main(const void *fdt_va, uint64_t fdt_pa)
+{
+	arch_trap_init();			      /* from here on a fault is reported */
+	tree_open(fdt_va, fdt_pa);		      /* check the device tree, once */
+	pass_boot_info();			      /* timebase, ISA, PSCI method */
+	memory_init_tables(fdt_pa);		      /* final page table: image and tree */
+	driver_probe_all(&tree, DRIVER_CONSOLE);      /* the log becomes visible */
+	say_hello();
+	memory_init(fdt_pa);			      /* linear map, global allocator */
+	driver_probe_all(&tree, DRIVER_IRQCHIP);      /* interrupt controllers */
+	time_init();				      /* timer interrupt */
+	arch_irq_enable();
+	dma_setup();				      /* what devices see of memory */
+	driver_probe_all(&tree, DRIVER_DEVICE);	      /* disks, power */
+	run_jobs();				      /* self-tests, the disks, prompt or power off */
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* The part of the mm port that is not worth inlining. */
+#include <kernel/log.h>
+#include <lib/format.h>
+#include <mm/port.h>
+
+void mm_port_log(enum mm_log_level level, const char *fmt, ...)
+{
+	char line[160];
+	va_list ap;
+
+	va_start(ap, fmt);
+	format_vbuf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	if (level == MM_LOG_ERROR)
+		log_error("%s", line);
+	else if (level == MM_LOG_WARN)
+		log_warn("%s", line);
+	else
+		log_info("%s", line);
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/* The system counter as nanoseconds since boot, and one timer that kernel code shares. */
+#include <kernel/time.h>
+
+#include <arch/arch.h>
+#include <kernel/driver.h>
+#include <kernel/irq.h>
+
+#define NS_PER_S 1000000000u
+
+void irq_handle_external(void);
+
+static uint64_t boot_ticks;
+static uint64_t interrupts;
+static void (*armed)(void);
+static struct irq_action timer_action;
+
+static uint64_t ticks_to_ns(uint64_t ticks)
+{
+	uint64_t hz = arch_time_hz();
+
+	if (!hz)
+		return 0;
+	return ticks / hz * NS_PER_S + ticks % hz * NS_PER_S / hz;
+}
+
+static uint64_t ns_to_ticks(uint64_t ns)
+{
+	uint64_t hz = arch_time_hz();
+
+	return ns / NS_PER_S * hz + ns % NS_PER_S * hz / NS_PER_S;
+}
+
+uint64_t time_ns(void)
+{
+	return ticks_to_ns(arch_time_now() - boot_ticks);
+}
+
+uint64_t time_after_ms(uint64_t ms)
+{
+	return time_ns() + ms * 1000000;
+}
+
+void timer_arm(uint64_t at_ns, void (*fn)(void))
+{
+	unsigned long state = arch_irq_save();
+
+	armed = at_ns ? fn : NULL;
+	/* One tick more: rounding must not make it early. */
+	arch_timer_set(at_ns ? boot_ticks + ns_to_ticks(at_ns) + 1 : UINT64_MAX);
+	arch_irq_restore(state);
+}
+
+uint64_t timer_interrupts(void)
+{
+	return interrupts;
+}
+
+static void on_timer(void *ctx)
+{
+	void (*fn)(void) = armed;
+
+	(void)ctx;
+	interrupts++;
+	armed = NULL;
+	arch_timer_set(UINT64_MAX);
+	if (fn)
+		fn();
+}
+
+void kernel_irq(enum arch_irq_kind kind)
+{
+	if (kind == ARCH_IRQ_TIMER)
+		on_timer(NULL);
+	else if (kind == ARCH_IRQ_EXTERNAL)
+		irq_handle_external();
+}
+
+/* AArch64: the timer is an interrupt of the controller; entry 2 of the node is the virtual timer. */
+static void connect_timer(void)
+{
+	struct fdt_node node;
+
+	if (fdt_find_compatible(kernel_fdt(), "arm,armv8-timer", &node) < 0)
+		return;
+	timer_action = (struct irq_action){.name = "timer", .handler = on_timer};
+	if (irq_request(&node, 2, &timer_action) < 0)
+		log_warn("timer: no interrupt; tests run without a hang limit");
+}
+
+void time_init(void)
+{
+	arch_timer_set(UINT64_MAX);
+	if (!arch_timer_is_local())
+		connect_timer();
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/* Exceptions that are not interrupts: say what happened, then panic. */
+#include <arch/arch.h>
+#include <kernel/log.h>
+#include <kernel/symbols.h>
+
+#include "kernel.h"
+
+static const char *region_of(uintptr_t va)
+{
+	extern const char __boot_stack_guard[], __boot_stack_bottom[];
+
+	if (va < MM_PAGE_SIZE)
+		return "page zero, a null pointer";
+	if (va >= (uintptr_t)__boot_stack_guard && va < (uintptr_t)__boot_stack_bottom)
+		return "the guard page of the boot stack";
+	if (va >= ARCH_KERNEL_BASE)
+		return "the kernel image";
+	if (va >= ARCH_VMAP_BASE)
+		return "devices and stacks";
+	if (va >= (uintptr_t)arch_phys_to_virt(0))
+		return "the linear map";
+	return "no kernel address";
+}
+
+static const char *why(const struct arch_trap_info *t, const struct arch_walk *w)
+{
+	if (!w->mapped)
+		return "not mapped";
+	if (t->execute)
+		return "not executable";
+	return t->write ? "read-only" : "not readable";
+}
+
+static void explain_page_fault(const struct arch_trap_info *t)
+{
+	const char *access = t->execute ? "execute" : t->write ? "write" : "read";
+	struct arch_walk w;
+
+	arch_mmu_walk(t->address, &w);
+	kprintf("cannot %s 0x%lx: %s (%s)\n", access, t->address, why(t, &w),
+		region_of(t->address));
+}
+
+static void print_line(const char *line)
+{
+	kprintf("  %s\n", line);
+}
+
+void kernel_trap(struct arch_regs *regs, const struct arch_trap_info *t)
+{
+	panic_begin();
+	kprintf("\nPANIC: %s%s, cause 0x%lx, at pc 0x%lx\n",
+		t->kind == ARCH_TRAP_STACK_OVERFLOW ? "stack overflow: " : "", t->name, t->cause,
+		t->pc);
+	if (t->kind == ARCH_TRAP_PAGE_FAULT || t->kind == ARCH_TRAP_STACK_OVERFLOW)
+		explain_page_fault(t);
+	arch_regs_print(regs, print_line);
+	backtrace_print(t->pc, t->frame_pointer);
+	panic_end();
+}
