@@ -67,10 +67,19 @@ static inline size_t pages_of(size_t nbytes)
 	return (nbytes + MM_PAGE_SIZE - 1) >> MM_PAGE_SHIFT;
 }
 
-/* A valid layout that the engine serves; as GLOBAL_LARGE_SIZE is a power of two, one compare. */
-static inline bool is_small(struct layout l)
+/*
+ * A valid layout that the engine serves: both at most the limit, which is a
+ * power of two, and 0 before the engine has memory.
+ */
+static inline bool is_small(const struct global_allocator *g, struct layout l)
 {
-	return ((l.size - 1) | (l.align - 1)) < GLOBAL_LARGE_SIZE && !(l.align & (l.align - 1));
+	return ((l.size - 1) | (l.align - 1)) < __atomic_load_n(&g->small_limit, __ATOMIC_RELAXED) &&
+	       !(l.align & (l.align - 1));
+}
+
+static inline bool is_large(struct layout l)
+{
+	return l.size > GLOBAL_LARGE_SIZE || l.align > GLOBAL_LARGE_SIZE;
 }
 
 static struct byte_alloc *heap_of(struct global_allocator *g)
@@ -78,7 +87,7 @@ static struct byte_alloc *heap_of(struct global_allocator *g)
 	return &g->heap.base;
 }
 
-/* --- Reports ----------------------------------------------------------------- */
+/* --- Reports --- */
 
 static enum alloc_result result_of(enum mm_fault_kind fault)
 {
@@ -106,7 +115,7 @@ OUT_OF_LINE enum alloc_result refuse_pages(virt_addr_t start, size_t npages,
 	return result_of(kind);
 }
 
-/* --- Pages, under their lock ----------------------------------------------------- */
+/* --- Pages, under their lock --- */
 
 static bool injected_failure(struct global_allocator *g)
 {
@@ -159,7 +168,7 @@ static void put_own_pages(struct global_allocator *g, virt_addr_t start, size_t 
 		(void)refuse_pages(start, npages, fault, NULL);
 }
 
-/* --- Page caches ------------------------------------------------------------------ */
+/* --- Page caches --- */
 
 static bool drain_wanted(const struct global_allocator *g, unsigned int cpu)
 {
@@ -170,8 +179,7 @@ static bool drain_wanted(const struct global_allocator *g, unsigned int cpu)
 static void drain_cache(struct global_allocator *g, unsigned int cpu)
 {
 	__atomic_store_n(&g->cpu[cpu].drain_pages, false, __ATOMIC_RELAXED);
-	while (g->pages.cache[cpu].count)
-		page_alloc_drain(&g->pages, cpu);
+	(void)page_alloc_drain_all(&g->pages, cpu);
 }
 
 /* Empty this CPU's page cache and ask the others to do so. */
@@ -251,7 +259,7 @@ static enum mm_fault_kind put_one_page(struct global_allocator *g, virt_addr_t p
 	return drain_one_page(g, page);
 }
 
-/* --- The heap, under its lock ------------------------------------------------------ */
+/* --- The heap, under its lock --- */
 
 static inline void *heap_alloc(struct global_allocator *g, const struct byte_ops *ops,
 			       struct layout l)
@@ -269,10 +277,12 @@ static enum alloc_result heap_add(struct global_allocator *g, void *start, size_
 {
 	struct byte_alloc *heap = heap_of(g);
 
-	if (g->heap_started)
+	if (g->small_limit)
 		return heap->ops->add_memory(heap, start, nbytes);
-	g->heap_started = heap->ops->init(heap, start, nbytes) == ALLOC_OK;
-	return g->heap_started ? ALLOC_OK : ALLOC_NO_MEMORY;
+	if (heap->ops->init(heap, start, nbytes) != ALLOC_OK)
+		return ALLOC_NO_MEMORY;
+	__atomic_store_n(&g->small_limit, GLOBAL_LARGE_SIZE, __ATOMIC_RELEASE);
+	return ALLOC_OK;
 }
 
 /* Add a piece and serve a request from it before anyone else can. */
@@ -296,13 +306,13 @@ static void *heap_add_and_alloc(struct global_allocator *g, virt_addr_t piece, s
 static size_t heap_block_size(struct global_allocator *g, const void *p)
 {
 	unsigned long state = mm_port_lock(&g->heap_lock);
-	size_t n = heap_of(g)->ops->block_size(heap_of(g), p);
+	size_t n = g->small_limit ? heap_of(g)->ops->block_size(heap_of(g), p) : 0;
 
 	mm_port_unlock(&g->heap_lock, state);
 	return n;
 }
 
-/* --- Shrinking ----------------------------------------------------------------------- */
+/* --- Shrinking --- */
 
 static bool has_slack(struct byte_alloc *heap)
 {
@@ -315,7 +325,7 @@ static bool take_free_piece(struct global_allocator *g, bool all, void **start, 
 {
 	struct byte_alloc *heap = heap_of(g);
 	unsigned long state = mm_port_lock(&g->heap_lock);
-	bool taken = (all || has_slack(heap)) && heap->ops->take_free(heap, start, nbytes);
+	bool taken = g->small_limit && (all || has_slack(heap)) && heap->ops->take_free(heap, start, nbytes);
 
 	if (!taken)
 		g->trim_credit = (ptrdiff_t)(heap->ops->total_bytes(heap) / 8);
@@ -341,7 +351,7 @@ void global_allocator_trim(struct global_allocator *g)
 	drain_caches(g);
 }
 
-/* --- Reclaim --------------------------------------------------------------------------- */
+/* --- Reclaim --- */
 
 void global_allocator_add_reclaim(struct global_allocator *g, struct reclaim_hook *hook)
 {
@@ -401,7 +411,7 @@ static bool reclaim(struct global_allocator *g, size_t npages, unsigned int *sta
 	return false;
 }
 
-/* --- Growth ------------------------------------------------------------------------------ */
+/* --- Growth --- */
 
 static size_t pow2_above(size_t n)
 {
@@ -461,7 +471,7 @@ OUT_OF_LINE void *alloc_slow(struct global_allocator *g, const struct byte_ops *
 	return p;
 }
 
-/* --- Large blocks --------------------------------------------------------------------------- */
+/* --- Large blocks --- */
 
 static enum alloc_result get_large(struct global_allocator *g, struct layout l,
 				   const void *caller, virt_addr_t *out)
@@ -571,7 +581,7 @@ static enum mm_fault_kind check_large(struct global_allocator *g, const void *p,
 	return fault;
 }
 
-/* --- Refused frees ------------------------------------------------------------------------------ */
+/* --- Refused frees --- */
 
 /* Is this an address of a managed page that is free? */
 static bool in_free_page(struct global_allocator *g, const void *p)
@@ -615,7 +625,7 @@ OUT_OF_LINE enum alloc_result refuse(struct global_allocator *g, const void *p, 
 	return p ? result_of(fault.kind) : ALLOC_INVALID_PARAM;
 }
 
-/* --- Bytes: the fast paths ------------------------------------------------------------------------ */
+/* --- Bytes: the fast paths --- */
 
 ALWAYS_INLINE void count_used(struct global_allocator *g, unsigned int cpu, size_t nbytes)
 {
@@ -651,7 +661,7 @@ OUT_OF_LINE enum alloc_result alloc_special(struct global_allocator *g, struct l
 
 	if (!layout_valid(l))
 		return ALLOC_INVALID_PARAM;
-	p = alloc_large(g, l, caller);
+	p = is_large(l) ? alloc_large(g, l, caller) : NULL;
 	if (!p)
 		return ALLOC_NO_MEMORY;
 	global_debug_allocated(g, p, l, caller);
@@ -665,7 +675,7 @@ ALWAYS_INLINE enum alloc_result alloc_bytes(struct global_allocator *g,
 {
 	void *p;
 
-	if (unlikely(!is_small(l)))
+	if (unlikely(!is_small(g, l)))
 		return alloc_special(g, l, out, caller);
 	p = alloc_small(g, ops, l);
 	if (unlikely(!p))
@@ -726,7 +736,7 @@ ALWAYS_INLINE enum alloc_result free_bytes(struct global_allocator *g,
 	bool live = global_debug_freeing(g, p, caller);
 	enum mm_fault_kind fault;
 
-	fault = likely(is_small(l)) ? free_small(g, ops, p, l) : free_large(g, p, l);
+	fault = likely(is_small(g, l)) ? free_small(g, ops, p, l) : free_large(g, p, l);
 	if (likely(fault == MM_FAULT_NONE))
 		return ALLOC_OK;
 	if (live)
@@ -744,7 +754,7 @@ enum alloc_result global_allocator_dealloc(struct global_allocator *g, void *p, 
 	return free_bytes(g, heap_of(g)->ops, p, l, CALLER);
 }
 
-/* --- Bytes: the other forms ------------------------------------------------------------------------- */
+/* --- Bytes: the other forms --- */
 
 static enum alloc_result alloc_zeroed(struct global_allocator *g, struct layout l, void **out,
 				      const void *caller)
@@ -811,7 +821,7 @@ static enum mm_fault_kind check_block(struct global_allocator *g, const void *p,
 {
 	size_t held;
 
-	if (!is_small(l))
+	if (!is_small(g, l))
 		return check_large(g, p, l);
 	held = heap_block_size(g, p);
 	if (!held)
@@ -851,9 +861,9 @@ static enum alloc_result realloc_bytes(struct global_allocator *g, void *p, stru
 		return ALLOC_INVALID_PARAM;
 	if (!p || !layout_valid(old))
 		return refuse(g, p, old, p ? MM_FAULT_WRONG_LAYOUT : MM_FAULT_FOREIGN, caller);
-	if (is_small(old) && is_small(new))
+	if (is_small(g, old) && is_small(g, new))
 		done = resize_small(g, p, old, new_size);
-	else if (!is_small(old) && !is_small(new))
+	else if (is_large(old) && is_large(new))
 		done = resize_large(g, p, old, new_size);
 	if (!done)
 		return move_block(g, p, old, new, out, caller);
@@ -868,7 +878,7 @@ enum alloc_result global_allocator_realloc(struct global_allocator *g, void *p, 
 	return realloc_bytes(g, p, old, new_size, out, CALLER);
 }
 
-/* --- Pages ------------------------------------------------------------------------------------------- */
+/* --- Pages --- */
 
 static bool request_valid(struct page_request req)
 {
@@ -959,7 +969,7 @@ enum alloc_result global_allocator_dealloc_pages(struct global_allocator *g, vir
 	return refuse_pages(start, npages, fault, CALLER);
 }
 
-/* --- Figures ------------------------------------------------------------------------------------------- */
+/* --- Figures --- */
 
 const char *global_allocator_name(const struct global_allocator *g)
 {
@@ -983,7 +993,7 @@ size_t global_allocator_used_bytes(struct global_allocator *g)
 size_t global_allocator_available_bytes(struct global_allocator *g)
 {
 	unsigned long state = mm_port_lock(&g->heap_lock);
-	size_t n = heap_of(g)->ops->available_bytes(heap_of(g));
+	size_t n = g->small_limit ? heap_of(g)->ops->available_bytes(heap_of(g)) : 0;
 
 	mm_port_unlock(&g->heap_lock, state);
 	return n;
@@ -1019,7 +1029,7 @@ size_t global_allocator_usage_pages(struct global_allocator *g, enum page_usage 
 const void *global_allocator_check(struct global_allocator *g)
 {
 	unsigned long state = mm_port_lock(&g->heap_lock);
-	const void *broken = heap_of(g)->ops->check(heap_of(g));
+	const void *broken = g->small_limit ? heap_of(g)->ops->check(heap_of(g)) : NULL;
 
 	mm_port_unlock(&g->heap_lock, state);
 	if (broken)
@@ -1030,7 +1040,7 @@ const void *global_allocator_check(struct global_allocator *g)
 	return broken;
 }
 
-/* --- Memory comes ------------------------------------------------------------------------------------------ */
+/* --- Memory comes --- */
 
 static enum alloc_result add_region(struct global_allocator *g, virt_addr_t start, size_t nbytes)
 {
@@ -1108,7 +1118,7 @@ enum alloc_result global_allocator_add_memory(struct global_allocator *g, virt_a
 	return add_region(g, start, nbytes);
 }
 
-/* --- The static instance ---------------------------------------------------------------------------------- */
+/* --- The static instance --- */
 
 static struct global_allocator instance = GLOBAL_ALLOCATOR_INIT(&MM_GLOBAL_ENGINE);
 

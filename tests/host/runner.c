@@ -13,11 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <mm/global.h>
 #include <selftest/selftest.h>
 
 extern const struct selftest __start_selftests[], __stop_selftests[];
 
-#define MAX_SCRATCH 64
+#define GLOBAL_MEMORY ((size_t)32 << 20)
+#define MAX_SCRATCH   64
 static void *scratch[MAX_SCRATCH];
 static size_t nscratch;
 
@@ -56,11 +58,22 @@ void *selftest_memory(size_t nbytes)
 	return p;
 }
 
+/* Pages of the static allocator that are in use when nothing is kept that could be given back. */
+static size_t used_pages(void)
+{
+	global_allocator_trim(global_allocator());
+	return global_allocator_used_pages(global_allocator());
+}
+
 static void run_one(void **state)
 {
 	const struct selftest *t = *state;
+	size_t before = used_pages(), after;
 
 	t->run();
+	after = used_pages();
+	if (after > before + t->may_keep_pages)
+		selftest_fail(t->name, 0, "no page was leaked");
 }
 
 static int free_scratch(void **state)
@@ -71,12 +84,20 @@ static int free_scratch(void **state)
 	return 0;
 }
 
+/* The static allocator is what the kernel would have made of RAM before its tests. */
+static bool init_global(void)
+{
+	void *mem = aligned_alloc(GLOBAL_MEMORY, GLOBAL_MEMORY);
+
+	return mem && global_init(virt_addr(mem), GLOBAL_MEMORY) == ALLOC_OK;
+}
+
 int main(int argc, char **argv)
 {
 	size_t total = (size_t)(__stop_selftests - __start_selftests), n = 0;
 	struct CMUnitTest *tests = calloc(total + 1, sizeof(*tests));
 
-	if (!tests)
+	if (!tests || !init_global())
 		return 1;
 	for (const struct selftest *t = __start_selftests; t < __stop_selftests; t++) {
 		if (argc > 1 && fnmatch(argv[1], t->name, 0))

@@ -41,12 +41,13 @@ struct global_allocator {
 		struct byte_slab slab;
 		struct byte_buddy buddy;
 	} heap;
+	size_t small_limit; /* GLOBAL_LARGE_SIZE once the engine has memory */
+
 	struct mm_lock grow_lock; /* outermost: the heap changes its size */
 
 	struct mm_lock heap_lock; /* the heap, but for its local operations; and: */
 	size_t heap_used_bytes;	  /* allocated less freed under the lock */
 	ptrdiff_t trim_credit;	  /* bytes to be freed before looking for free pieces */
-	bool heap_started;	  /* the engine had its first piece */
 
 	struct mm_lock page_lock; /* the pages, but for their local operations; and: */
 	size_t large_used_bytes;
@@ -78,7 +79,8 @@ const char *global_allocator_name(const struct global_allocator *g);
 /*
  * Give the whole region to the page allocator, then take MIN_HEAP_SIZE of it
  * for the byte allocator. INVALID_PARAM: nbytes is not larger than
- * MIN_HEAP_SIZE, or init was called already.
+ * MIN_HEAP_SIZE, or init was called already. To be complete before another CPU
+ * calls anything.
  */
 MM_MUST_CHECK enum alloc_result global_allocator_init(struct global_allocator *g,
 						      virt_addr_t start, size_t nbytes);

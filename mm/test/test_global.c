@@ -1,0 +1,931 @@
+/* SPDX-License-Identifier: MIT */
+/* The global allocator on a region of its own, once for each engine. */
+#include <mm/global.h>
+#include <selftest/selftest.h>
+
+#define REGION	   ((size_t)2 << 20)
+#define HEAP_PAGES (MIN_HEAP_SIZE / MM_PAGE_SIZE)
+
+static const struct byte_ops *const engines[] = {&byte_tlsf_ops, &byte_slab_ops, &byte_buddy_ops};
+#define NENGINES (sizeof(engines) / sizeof(engines[0]))
+
+static struct global_allocator global;
+static struct global_allocator *const g = &global;
+
+static void empty(const struct byte_ops *ops)
+{
+	__builtin_memset(g, 0, sizeof(*g));
+	g->heap.base.ops = ops;
+}
+
+/* Run one check on a fresh allocator over each engine. */
+static void each_engine(int (*check)(uint8_t *mem))
+{
+	uint8_t *mem = selftest_memory(REGION);
+
+	if (!mem) {
+		selftest_skip("not enough memory");
+		return;
+	}
+	for (size_t i = 0; i < NENGINES; i++) {
+		empty(engines[i]);
+		if (global_allocator_init(g, virt_addr(mem), REGION) != ALLOC_OK) {
+			selftest_note("%s", engines[i]->name);
+			selftest_fail(__FILE__, __LINE__, "init");
+			return;
+		}
+		if (check(mem)) {
+			selftest_note("%s", engines[i]->name);
+			return;
+		}
+	}
+}
+
+static void *get(size_t size, size_t align)
+{
+	void *p = NULL;
+
+	return global_allocator_alloc(g, (struct layout){size, align}, &p) == ALLOC_OK ? p : NULL;
+}
+
+static bool put(void *p, size_t size, size_t align)
+{
+	return global_allocator_dealloc(g, p, (struct layout){size, align}) == ALLOC_OK;
+}
+
+static virt_addr_t pages(size_t n, size_t align)
+{
+	virt_addr_t va = {0};
+
+	return global_allocator_alloc_pages(g, n, align, &va) == ALLOC_OK ? va : (virt_addr_t){0};
+}
+
+static bool healthy(void)
+{
+	return !global_allocator_check(g);
+}
+
+/* What must be as it was after a call that failed. */
+struct state {
+	size_t used_bytes, used_pages;
+};
+
+static struct state state_now(void)
+{
+	global_allocator_trim(g);
+	return (struct state){global_allocator_used_bytes(g), global_allocator_used_pages(g)};
+}
+
+static bool same_state(struct state s)
+{
+	struct state now = state_now();
+
+	return now.used_bytes == s.used_bytes && now.used_pages == s.used_pages && healthy();
+}
+
+static void fill(uint8_t *p, size_t nbytes, uint8_t seed)
+{
+	for (size_t i = 0; i < nbytes; i++)
+		p[i] = (uint8_t)(seed + i * 7);
+}
+
+static bool filled(const uint8_t *p, size_t nbytes, uint8_t seed)
+{
+	for (size_t i = 0; i < nbytes; i++)
+		if (p[i] != (uint8_t)(seed + i * 7))
+			return false;
+	return true;
+}
+
+/* --- Start --- */
+
+static int check_names(uint8_t *mem)
+{
+	(void)mem;
+	CHECK_OR(global_allocator_name(g) == g->heap.base.ops->name, -1);
+	return 0;
+}
+
+SELFTEST(mm, global_name)
+{
+	each_engine(check_names);
+}
+
+static int check_init(uint8_t *mem)
+{
+	const struct byte_ops *ops = g->heap.base.ops;
+	virt_addr_t start = virt_addr(mem);
+
+	CHECK_OR(global_allocator_usage_pages(g, PAGE_USAGE_HEAP) == HEAP_PAGES, -1);
+	CHECK_OR(global_allocator_used_pages(g) == HEAP_PAGES, -1);
+	CHECK_OR(!global_allocator_used_bytes(g), -1);
+	CHECK_OR(global_allocator_available_bytes(g) > MIN_HEAP_SIZE / 4 * 3, -1);
+	CHECK_OR(global_allocator_available_bytes(g) <= MIN_HEAP_SIZE, -1);
+	CHECK_OR(global_allocator_init(g, start, REGION) == ALLOC_INVALID_PARAM, -1);
+	CHECK_OR(healthy(), -1);
+	empty(ops);
+	CHECK_OR(global_allocator_init(g, start, MIN_HEAP_SIZE) == ALLOC_INVALID_PARAM, -1);
+	CHECK_OR(global_allocator_init(g, start, 0) == ALLOC_INVALID_PARAM, -1);
+	CHECK_OR(global_allocator_init(g, start, SIZE_MAX) == ALLOC_INVALID_PARAM, -1);
+	CHECK_OR(!get(64, 8) && !get(GLOBAL_LARGE_SIZE * 2, 8), -1);
+	/* Larger than MIN_HEAP_SIZE, but not once the metadata are taken. */
+	CHECK_OR(global_allocator_init(g, start, MIN_HEAP_SIZE + 1) == ALLOC_NO_MEMORY, -1);
+	CHECK_OR(!global_allocator_used_pages(g) && !global_allocator_available_pages(g), -1);
+	CHECK_OR(global_allocator_init(g, start, MIN_HEAP_SIZE + MM_PAGE_SIZE) == ALLOC_OK, -1);
+	CHECK_OR(get(64, 8), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_init)
+{
+	each_engine(check_init);
+}
+
+static int check_add_memory(uint8_t *mem)
+{
+	const struct byte_ops *ops = g->heap.base.ops;
+	size_t quarter = REGION / 4, before;
+	void *p;
+
+	empty(ops);
+	CHECK_OR(global_allocator_init(g, virt_addr(mem), quarter) == ALLOC_OK, -1);
+	before = global_allocator_available_pages(g);
+	CHECK_OR(global_allocator_add_memory(g, virt_addr(mem + quarter - 4096), quarter) ==
+			 ALLOC_MEMORY_OVERLAP, -1);
+	CHECK_OR(global_allocator_add_memory(g, virt_addr(mem), quarter) == ALLOC_MEMORY_OVERLAP,
+		 -1);
+	CHECK_OR(global_allocator_available_pages(g) == before, -1);
+	CHECK_OR(!get(quarter * 3 / 2, 8), -1);
+	/* A hole lies between the two regions; one byte less than a page is rounded off. */
+	CHECK_OR(global_allocator_add_memory(g, virt_addr(mem + quarter * 2 + 1), quarter * 2 - 2) ==
+			 ALLOC_OK, -1);
+	CHECK_OR(global_allocator_available_pages(g) > before + quarter * 2 / MM_PAGE_SIZE - 4, -1);
+	p = get(quarter * 3 / 2, 8);
+	CHECK_OR(p && put(p, quarter * 3 / 2, 8), -1);
+	CHECK_OR(healthy(), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_add_memory)
+{
+	each_engine(check_add_memory);
+}
+
+/* --- Bytes --- */
+
+static int check_bad_layouts(uint8_t *mem)
+{
+	static const struct layout bad[] = {
+		{0, 8}, {8, 0}, {8, 3}, {8, 24}, {8, MM_MAX_ALIGN * 2}, {0, 0},
+		{SIZE_MAX, 1}, {SIZE_MAX, 4096}, {SIZE_MAX - 4095, 8}, {PTRDIFF_MAX, 8},
+		{8, SIZE_MAX}, {100000, 3}, {8, (size_t)1 << 63},
+	};
+	struct state before = state_now();
+	void *p = mem;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		CHECK_OR(global_allocator_alloc(g, bad[i], &p) == ALLOC_INVALID_PARAM, -1);
+		CHECK_OR(global_allocator_alloc_zeroed(g, bad[i], &p) == ALLOC_INVALID_PARAM, -1);
+	}
+	CHECK_OR(global_allocator_alloc(g, (struct layout){(size_t)1 << 62, 8}, &p) ==
+			 ALLOC_NO_MEMORY, -1);
+	CHECK_OR(p == mem && same_state(before), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_bad_layouts)
+{
+	each_engine(check_bad_layouts);
+}
+
+static int check_one_of_each(uint8_t *mem)
+{
+	size_t used = 0;
+
+	(void)mem;
+	for (size_t size = 1; size <= 4 * GLOBAL_LARGE_SIZE; size = size * 3 + 1) {
+		for (size_t align = 1; align <= MM_MAX_ALIGN / 4; align *= 4) {
+			uint8_t *p = get(size, align);
+
+			CHECK_OR(p && !((uintptr_t)p & (align - 1)), -1);
+			CHECK_OR(global_allocator_used_bytes(g) == used + size, -1);
+			fill(p, size, (uint8_t)align);
+			CHECK_OR(filled(p, size, (uint8_t)align), -1);
+			CHECK_OR(put(p, size, align), -1);
+			CHECK_OR(global_allocator_used_bytes(g) == used, -1);
+		}
+	}
+	CHECK_OR(healthy(), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_sizes_and_alignments)
+{
+	each_engine(check_one_of_each);
+}
+
+/* The heap grows by powers of two, at least to twice its size. */
+static int check_growth(uint8_t *mem)
+{
+	size_t heap = HEAP_PAGES, used = 0;
+
+	(void)mem;
+	while (heap < 128) {
+		size_t now, more;
+
+		CHECK_OR(get(1000, 8), -1);
+		used += 1000;
+		CHECK_OR(global_allocator_used_bytes(g) == used, -1);
+		now = global_allocator_usage_pages(g, PAGE_USAGE_HEAP);
+		more = now - heap;
+		CHECK_OR(!more || (mm_is_pow2(more) && more >= heap), -1);
+		heap = now;
+	}
+	CHECK_OR(used > (HEAP_PAGES + 56) * MM_PAGE_SIZE / 2 && healthy(), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_growth)
+{
+	each_engine(check_growth);
+}
+
+static size_t take_all(size_t size, void ***chain)
+{
+	size_t n = 0;
+	void **p;
+
+	for (*chain = NULL; (p = get(size, 8)); n++) {
+		*p = (void *)*chain;
+		*chain = p;
+	}
+	return n;
+}
+
+static bool give_all(size_t size, void **chain)
+{
+	while (chain) {
+		void **next = *chain;
+
+		if (!put(chain, size, 8))
+			return false;
+		chain = next;
+	}
+	return true;
+}
+
+static int check_exhaustion(uint8_t *mem)
+{
+	static const size_t sizes[] = {40, 1000, 5000, 70000};
+	size_t total = global_allocator_available_pages(g) + global_allocator_used_pages(g);
+
+	(void)mem;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		void **chain;
+		size_t n = take_all(sizes[i], &chain), again;
+
+		CHECK_OR(n * sizes[i] > total * MM_PAGE_SIZE / 2, -1);
+		CHECK_OR(global_allocator_used_bytes(g) == n * sizes[i], -1);
+		CHECK_OR(healthy() && give_all(sizes[i], chain), -1);
+		CHECK_OR(!global_allocator_used_bytes(g), -1);
+		again = take_all(sizes[i], &chain);
+		CHECK_OR(again >= n - n / 16 && give_all(sizes[i], chain), -1);
+		CHECK_OR(healthy(), -1);
+		global_allocator_trim(g);
+		CHECK_OR(global_allocator_used_pages(g) <= HEAP_PAGES, -1);
+	}
+	return 0;
+}
+
+SELFTEST(mm, global_out_of_memory)
+{
+	each_engine(check_exhaustion);
+}
+
+/* What was freed goes back by itself, but for a little. */
+static int check_shrinking(uint8_t *mem)
+{
+	size_t peak;
+	void **chain, **last;
+
+	(void)mem;
+	for (size_t i = 0; i < 3; i++) {
+		(void)take_all(2000, &chain);
+		peak = global_allocator_usage_pages(g, PAGE_USAGE_HEAP);
+		CHECK_OR(give_all(2000, chain), -1);
+		CHECK_OR(global_allocator_usage_pages(g, PAGE_USAGE_HEAP) <= peak / 4, -1);
+	}
+	/* One block more or less at the end of the heap moves no page to and fro. */
+	last = get(2000, 8);
+	CHECK_OR(last, -1);
+	peak = global_allocator_usage_pages(g, PAGE_USAGE_HEAP);
+	for (size_t i = 0; i < 20; i++) {
+		void *p = get(2000, 8);
+
+		CHECK_OR(p && put(p, 2000, 8), -1);
+		CHECK_OR(global_allocator_usage_pages(g, PAGE_USAGE_HEAP) == peak, -1);
+	}
+	CHECK_OR(put(last, 2000, 8) && healthy(), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_gives_back)
+{
+	each_engine(check_shrinking);
+}
+
+static int check_zeroed(uint8_t *mem)
+{
+	static const size_t sizes[] = {1, 24, 3000, 20000, 100000};
+
+	__builtin_memset(mem + REGION / 2, 0xff, REGION / 2);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct layout l = {sizes[i], 16};
+		uint8_t *p = get(l.size, l.align);
+		void *q;
+
+		CHECK_OR(p, -1);
+		__builtin_memset(p, 0xff, l.size);
+		CHECK_OR(put(p, l.size, l.align), -1);
+		CHECK_OR(global_allocator_alloc_zeroed(g, l, &q) == ALLOC_OK, -1);
+		for (size_t j = 0; j < l.size; j++)
+			CHECK_OR(!((uint8_t *)q)[j], -1);
+		CHECK_OR(put(q, l.size, l.align), -1);
+	}
+	return 0;
+}
+
+SELFTEST(mm, global_zeroed)
+{
+	each_engine(check_zeroed);
+}
+
+static void no_hook(struct layout l)
+{
+	(void)l;
+}
+
+static int check_aborting_form(uint8_t *mem)
+{
+	alloc_error_hook old = set_alloc_error_hook(no_hook);
+	uint8_t *p = global_allocator_alloc_or_abort(g, (struct layout){100, 64});
+
+	(void)mem;
+	CHECK_OR(set_alloc_error_hook(old) == no_hook, -1);
+	CHECK_OR(p && !((uintptr_t)p & 63) && put(p, 100, 64), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_aborting_form)
+{
+	each_engine(check_aborting_form);
+}
+
+/* --- Resizing --- */
+
+static int check_realloc(uint8_t *mem)
+{
+	static const size_t sizes[] = {10, 11, 500, 3000, 60000, 70000, 300000, 80000, 65537,
+				       65536, 2000, 16, 1};
+	struct layout l = {5, 16};
+	void *p = get(l.size, l.align);
+
+	(void)mem;
+	CHECK_OR(p, -1);
+	fill(p, l.size, 3);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		size_t kept = l.size < sizes[i] ? l.size : sizes[i];
+
+		CHECK_OR(global_allocator_realloc(g, p, l, sizes[i], &p) == ALLOC_OK, -1);
+		CHECK_OR(!((uintptr_t)p & (l.align - 1)) && filled(p, kept, 3), -1);
+		l.size = sizes[i];
+		fill(p, l.size, 3);
+		CHECK_OR(global_allocator_used_bytes(g) == l.size, -1);
+	}
+	CHECK_OR(put(p, l.size, l.align) && healthy(), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_realloc)
+{
+	each_engine(check_realloc);
+}
+
+static int check_realloc_in_place(uint8_t *mem)
+{
+	struct layout l = {GLOBAL_LARGE_SIZE + 1, 8};
+	void *p = get(l.size, l.align), *q = p;
+	size_t used;
+
+	(void)mem;
+	CHECK_OR(p, -1);
+	used = global_allocator_used_pages(g);
+	CHECK_OR(global_allocator_realloc(g, p, l, l.size + 4095, &q) == ALLOC_OK && q == p, -1);
+	CHECK_OR(global_allocator_used_pages(g) == used, -1);
+	l.size += 4095;
+	CHECK_OR(global_allocator_realloc(g, p, l, l.size * 2, &q) == ALLOC_OK && q == p, -1);
+	CHECK_OR(global_allocator_used_pages(g) == used + l.size / MM_PAGE_SIZE, -1);
+	CHECK_OR(global_allocator_realloc(g, p, (struct layout){l.size * 2, 8}, l.size, &q) ==
+			 ALLOC_OK && q == p, -1);
+	CHECK_OR(global_allocator_used_pages(g) == used, -1);
+	CHECK_OR(put(p, l.size, l.align) && healthy(), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_realloc_in_place)
+{
+	each_engine(check_realloc_in_place);
+}
+
+static int check_realloc_failure(uint8_t *mem)
+{
+	static const size_t sizes[] = {100, 70000};
+	void *q = mem;
+
+	for (size_t i = 0; i < 2; i++) {
+		struct layout l = {sizes[i], 8};
+		void *p = get(l.size, l.align);
+		struct state before;
+
+		CHECK_OR(p, -1);
+		fill(p, l.size, 9);
+		before = state_now();
+		CHECK_OR(global_allocator_realloc(g, p, l, REGION, &q) == ALLOC_NO_MEMORY, -1);
+		CHECK_OR(global_allocator_realloc(g, p, l, 0, &q) == ALLOC_INVALID_PARAM, -1);
+		CHECK_OR(global_allocator_realloc(g, p, l, SIZE_MAX, &q) == ALLOC_INVALID_PARAM,
+			 -1);
+		mm_fault_expect(true);
+		CHECK_OR(global_allocator_realloc(g, NULL, l, 50, &q) == ALLOC_INVALID_PARAM, -1);
+		CHECK_OR(global_allocator_realloc(g, &q, l, 90000, &q) == ALLOC_NOT_ALLOCATED, -1);
+		CHECK_OR(global_allocator_realloc(g, p, (struct layout){100000, 8}, 5, &q) ==
+				 ALLOC_INVALID_PARAM, -1);
+		mm_fault_expect(false);
+		CHECK_OR(q == mem && same_state(before) && filled(p, l.size, 9), -1);
+		CHECK_OR(put(p, l.size, l.align), -1);
+	}
+	return 0;
+}
+
+SELFTEST(mm, global_realloc_failure)
+{
+	each_engine(check_realloc_failure);
+}
+
+/* --- Misuse --- */
+
+/* The free is refused, reported as one of two kinds with our address, and changes nothing. */
+static bool refused(void *p, size_t size, size_t align, enum mm_fault_kind kind,
+		    enum mm_fault_kind or_kind)
+{
+	struct state before = state_now();
+	unsigned long count = mm_fault_count();
+	struct mm_fault f;
+	bool freed;
+
+	mm_fault_expect(true);
+	freed = put(p, size, align);
+	mm_fault_expect(false);
+	f = mm_fault_last();
+	return !freed && mm_fault_count() == count + 1 && same_state(before) && f.ptr == p &&
+	       f.layout.size == size && f.layout.align == align && f.caller &&
+	       (f.kind == kind || f.kind == or_kind);
+}
+
+static int check_misuse(uint8_t *mem)
+{
+	static uint8_t in_static[64];
+	uint8_t on_stack[64];
+	uint8_t *small = get(100, 8), *large = get(100000, 8), *keep = get(100, 8);
+
+	CHECK_OR(small && large && keep, -1);
+	CHECK_OR(refused(NULL, 100, 8, MM_FAULT_FOREIGN, MM_FAULT_MISALIGNED), -1);
+	CHECK_OR(refused(NULL, 100000, 8, MM_FAULT_FOREIGN, MM_FAULT_FOREIGN), -1);
+	CHECK_OR(refused(on_stack, 64, 1, MM_FAULT_FOREIGN, MM_FAULT_MISALIGNED), -1);
+	CHECK_OR(refused(in_static, 64, 1, MM_FAULT_FOREIGN, MM_FAULT_MISALIGNED), -1);
+	CHECK_OR(refused(in_static, 100000, 1, MM_FAULT_FOREIGN, MM_FAULT_FOREIGN), -1);
+	CHECK_OR(refused(mem + REGION - 4096, 100000, 8, MM_FAULT_FOREIGN, MM_FAULT_DOUBLE_FREE),
+		 -1);
+	CHECK_OR(refused(large, 100001, 8, MM_FAULT_WRONG_LAYOUT, MM_FAULT_WRONG_LAYOUT), -1);
+	CHECK_OR(refused(large, 100000, 16, MM_FAULT_WRONG_LAYOUT, MM_FAULT_WRONG_LAYOUT), -1);
+	CHECK_OR(refused(large, 0, 8, MM_FAULT_WRONG_LAYOUT, MM_FAULT_WRONG_LAYOUT), -1);
+	CHECK_OR(refused(large + 4096, 100000, 8, MM_FAULT_FOREIGN, MM_FAULT_FOREIGN), -1);
+	CHECK_OR(refused(small, 100000, 8, MM_FAULT_WRONG_LAYOUT, MM_FAULT_WRONG_LAYOUT), -1);
+#if MM_HARDEN
+	CHECK_OR(refused(large, 100, 8, MM_FAULT_WRONG_LAYOUT, MM_FAULT_WRONG_LAYOUT), -1);
+	CHECK_OR(refused(small + 1, 99, 1, MM_FAULT_MISALIGNED, MM_FAULT_FOREIGN), -1);
+	CHECK_OR(put(small, 100, 8), -1);
+	CHECK_OR(refused(small, 100, 8, MM_FAULT_DOUBLE_FREE, MM_FAULT_DOUBLE_FREE), -1);
+#else
+	CHECK_OR(put(small, 100, 8), -1);
+#endif
+	CHECK_OR(put(large, 100000, 8), -1);
+	CHECK_OR(refused(large, 100000, 8, MM_FAULT_DOUBLE_FREE, MM_FAULT_DOUBLE_FREE), -1);
+	CHECK_OR(put(keep, 100, 8), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_misuse)
+{
+	each_engine(check_misuse);
+}
+
+static bool pages_refused(uintptr_t at, size_t npages)
+{
+	struct state before = state_now();
+	unsigned long count = mm_fault_count();
+	enum alloc_result r;
+
+	mm_fault_expect(true);
+	r = global_allocator_dealloc_pages(g, (virt_addr_t){at}, npages);
+	mm_fault_expect(false);
+	return r != ALLOC_OK && mm_fault_count() == count + 1 && mm_fault_last().caller &&
+	       same_state(before);
+}
+
+static int check_page_misuse(uint8_t *mem)
+{
+	virt_addr_t va = pages(4, MM_PAGE_SIZE), one = pages(1, MM_PAGE_SIZE);
+
+	(void)mem;
+	CHECK_OR(va.value && one.value, -1);
+	CHECK_OR(pages_refused(0, 1) && pages_refused(0, 4), -1);
+	CHECK_OR(pages_refused((uintptr_t)&va & ~(uintptr_t)4095, 1), -1);
+	CHECK_OR(pages_refused(va.value, 0) && pages_refused(va.value, SIZE_MAX), -1);
+	CHECK_OR(pages_refused(va.value + 8, 1) && pages_refused(va.value + 8, 2), -1);
+	CHECK_OR(pages_refused(va.value, REGION / MM_PAGE_SIZE), -1);
+	CHECK_OR(global_allocator_dealloc_pages(g, va, 4) == ALLOC_OK, -1);
+	CHECK_OR(pages_refused(va.value, 4) && pages_refused(va.value + 4096, 1), -1);
+	CHECK_OR(global_allocator_dealloc_pages(g, one, 1) == ALLOC_OK, -1);
+	CHECK_OR(pages_refused(one.value, 1), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_page_misuse)
+{
+	each_engine(check_page_misuse);
+}
+
+static int check_leaks(uint8_t *mem)
+{
+	void *large = get(100000, 8), *small = get(10, 8);
+
+	(void)mem;
+	CHECK_OR(large && small, -1);
+	CHECK_OR(global_allocator_report_leaks(g) == (MM_DEBUG ? 2 : 1), -1);
+	CHECK_OR(put(large, 100000, 8) && put(small, 10, 8), -1);
+	CHECK_OR(!global_allocator_report_leaks(g), -1);
+#if MM_DEBUG
+	mm_fault_expect(true);
+	CHECK_OR(!put(large, 100000, 8), -1);
+	mm_fault_expect(false);
+	CHECK_OR(mm_fault_last().allocated_by && mm_fault_last().freed_by, -1);
+#endif
+	return 0;
+}
+
+SELFTEST(mm, global_leak_report)
+{
+	each_engine(check_leaks);
+}
+
+/* --- Pages --- */
+
+static int check_pages(uint8_t *mem)
+{
+	size_t used = global_allocator_used_pages(g);
+	size_t total = used + global_allocator_available_pages(g);
+	virt_addr_t va = {1};
+
+	(void)mem;
+	CHECK_OR(global_allocator_alloc_pages(g, 0, 4096, &va) == ALLOC_INVALID_PARAM, -1);
+	CHECK_OR(global_allocator_alloc_pages(g, 1, 0, &va) == ALLOC_INVALID_PARAM, -1);
+	CHECK_OR(global_allocator_alloc_pages(g, 1, 2048, &va) == ALLOC_INVALID_PARAM, -1);
+	CHECK_OR(global_allocator_alloc_pages(g, 1, 12288, &va) == ALLOC_INVALID_PARAM, -1);
+	CHECK_OR(global_allocator_alloc_pages(g, SIZE_MAX, 4096, &va) == ALLOC_INVALID_PARAM, -1);
+	CHECK_OR(global_allocator_alloc_pages(g, total, 4096, &va) == ALLOC_NO_MEMORY, -1);
+	CHECK_OR(va.value == 1, -1);
+	for (size_t align = MM_PAGE_SIZE; align <= REGION / 4; align *= 2) {
+		for (size_t n = 1; n <= 60; n = n * 3 + 1) {
+			va = pages(n, align);
+			CHECK_OR(va.value && !(va.value & (align - 1)), -1);
+			CHECK_OR(global_allocator_used_pages(g) == used + n, -1);
+			CHECK_OR(global_allocator_available_pages(g) == total - used - n, -1);
+			CHECK_OR(global_allocator_dealloc_pages(g, va, n) == ALLOC_OK, -1);
+			CHECK_OR(global_allocator_used_pages(g) == used, -1);
+		}
+	}
+	CHECK_OR(healthy(), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_pages)
+{
+	each_engine(check_pages);
+}
+
+static int check_pages_at(uint8_t *mem)
+{
+	virt_addr_t va = pages(8, 32768), out;
+	size_t used = global_allocator_used_pages(g);
+
+	(void)mem;
+	CHECK_OR(va.value, -1);
+	CHECK_OR(global_allocator_alloc_pages_at(g, va, 1, 4096) == ALLOC_NO_MEMORY, -1);
+	/* Any sub-range goes back, and can be had again. */
+	out = (virt_addr_t){va.value + 2 * MM_PAGE_SIZE};
+	CHECK_OR(global_allocator_dealloc_pages(g, out, 3) == ALLOC_OK, -1);
+	CHECK_OR(global_allocator_used_pages(g) == used - 3, -1);
+	CHECK_OR(global_allocator_alloc_pages_at(g, out, 4, 4096) == ALLOC_NO_MEMORY, -1);
+	CHECK_OR(global_allocator_alloc_pages_at(g, out, 3, 16384) == ALLOC_INVALID_PARAM, -1);
+	CHECK_OR(global_allocator_alloc_pages_at(g, out, 0, 4096) == ALLOC_INVALID_PARAM, -1);
+	CHECK_OR(global_allocator_alloc_pages_at(g, out, 3, 1000) == ALLOC_INVALID_PARAM, -1);
+	out.value++;
+	CHECK_OR(global_allocator_alloc_pages_at(g, out, 3, 4096) == ALLOC_INVALID_PARAM, -1);
+	out.value--;
+	CHECK_OR(global_allocator_alloc_pages_at(g, out, 3, 8192) == ALLOC_OK, -1);
+	CHECK_OR(global_allocator_alloc_pages_at(g, (virt_addr_t){0}, 1, 4096) != ALLOC_OK, -1);
+	CHECK_OR(global_allocator_dealloc_pages(g, va, 8) == ALLOC_OK && healthy(), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_pages_at)
+{
+	each_engine(check_pages_at);
+}
+
+static int check_requests(uint8_t *mem)
+{
+	struct page_request req = {2, MM_PAGE_SIZE, PAGE_ZONE_ANY, PAGE_USAGE_DMA, 0};
+	virt_addr_t va;
+
+	(void)mem;
+	CHECK_OR(global_allocator_request_pages(g, req, &va) == ALLOC_OK, -1);
+	CHECK_OR(global_allocator_usage_pages(g, PAGE_USAGE_DMA) == 2, -1);
+	CHECK_OR(global_allocator_dealloc_pages(g, va, 2) == ALLOC_OK, -1);
+	req.npages = 1;
+	CHECK_OR(global_allocator_request_pages(g, req, &va) == ALLOC_OK, -1);
+	CHECK_OR(global_allocator_usage_pages(g, PAGE_USAGE_DMA) == 1, -1);
+	CHECK_OR(global_allocator_dealloc_pages(g, va, 1) == ALLOC_OK, -1);
+	CHECK_OR(!global_allocator_usage_pages(g, PAGE_USAGE_DMA), -1);
+	req.phys_limit = 4096;
+	CHECK_OR(global_allocator_request_pages(g, req, &va) == ALLOC_NO_MEMORY, -1);
+	req.phys_limit = 0;
+	req.usage = PAGE_USAGE_CPU_CACHE;
+	CHECK_OR(global_allocator_request_pages(g, req, &va) == ALLOC_INVALID_PARAM, -1);
+	req.usage = PAGE_USAGE_KINDS;
+	CHECK_OR(global_allocator_request_pages(g, req, &va) == ALLOC_INVALID_PARAM, -1);
+	return 0;
+}
+
+SELFTEST(mm, global_page_requests)
+{
+	each_engine(check_requests);
+}
+
+/* Every single page can be had, those in the cache too, and as one run afterwards. */
+static int check_last_page(uint8_t *mem)
+{
+	virt_addr_t chain = {0}, va;
+	size_t n = global_allocator_available_pages(g), got = 0;
+
+	(void)mem;
+	while ((va = pages(1, MM_PAGE_SIZE)).value) {
+		*(virt_addr_t *)virt_ptr(va) = chain;
+		chain = va;
+		got++;
+	}
+	CHECK_OR(got >= n && !global_allocator_available_pages(g), -1);
+	while (chain.value) {
+		va = chain;
+		chain = *(virt_addr_t *)virt_ptr(va);
+		CHECK_OR(global_allocator_dealloc_pages(g, va, 1) == ALLOC_OK, -1);
+	}
+	CHECK_OR(global_allocator_available_pages(g) == got, -1);
+	va = pages(n, MM_PAGE_SIZE);
+	CHECK_OR(va.value && global_allocator_dealloc_pages(g, va, n) == ALLOC_OK, -1);
+	CHECK_OR(healthy(), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_last_page)
+{
+	each_engine(check_last_page);
+}
+
+/* --- Failure and reclaim --- */
+
+/* All that can run out of pages; true: it succeeded, and has given all back. */
+static bool try_growth(void)
+{
+	void *p = get(30000, 8), *q = p ? get(30000, 8) : NULL, *r = q ? get(30000, 8) : NULL;
+
+	return (!r || put(r, 30000, 8)) & (!q || put(q, 30000, 8)) & (!p || put(p, 30000, 8)) && r;
+}
+
+static bool try_large(void)
+{
+	void *p[12];
+	size_t n = 0;
+
+	while (n < 12 && (p[n] = get(GLOBAL_LARGE_SIZE + 1, 8)))
+		n++;
+	for (size_t i = 0; i < n; i++)
+		if (!put(p[i], GLOBAL_LARGE_SIZE + 1, 8))
+			return false;
+	return n == 12;
+}
+
+static bool try_realloc(void)
+{
+	struct layout l = {1000, 8}, now = l;
+	void *p = get(l.size, l.align);
+
+	if (p && global_allocator_realloc(g, p, l, 90000, &p) == ALLOC_OK)
+		now.size = 90000;
+	return (!p || put(p, now.size, now.align)) && now.size != l.size;
+}
+
+static bool try_pages(void)
+{
+	virt_addr_t va = pages(3, MM_PAGE_SIZE), one = pages(1, MM_PAGE_SIZE);
+
+	if (va.value && global_allocator_dealloc_pages(g, va, 3) != ALLOC_OK)
+		return false;
+	if (one.value && global_allocator_dealloc_pages(g, one, 1) != ALLOC_OK)
+		return false;
+	return va.value && one.value;
+}
+
+static int check_failures(uint8_t *mem)
+{
+	static bool (*const tries[])(void) = {try_growth, try_large, try_realloc, try_pages};
+
+	(void)mem;
+	for (size_t i = 0; i < sizeof(tries) / sizeof(tries[0]); i++) {
+		struct state before = state_now();
+		unsigned long n = 1, faults = mm_fault_count();
+		bool done;
+
+		do {
+			global_allocator_fail_pages(g, n++);
+			done = tries[i]();
+			global_allocator_fail_pages(g, 0);
+			CHECK_OR(mm_fault_count() == faults && same_state(before), -1);
+		} while (!done && n < 100);
+		CHECK_OR(done && n > 2, -1);
+	}
+	return 0;
+}
+
+SELFTEST(mm, global_failure_injection)
+{
+	each_engine(check_failures);
+}
+
+struct stash {
+	virt_addr_t va;
+	size_t npages, asked;
+};
+
+static bool free_stash(void *ctx, size_t npages)
+{
+	struct stash *s = ctx;
+
+	s->asked = npages;
+	if (!s->npages || global_allocator_dealloc_pages(g, s->va, s->npages) != ALLOC_OK)
+		return false;
+	s->npages = 0;
+	return true;
+}
+
+static bool only_say_so(void *ctx, size_t npages)
+{
+	(void)npages;
+	++*(size_t *)ctx;
+	return true;
+}
+
+static int check_reclaim(uint8_t *mem)
+{
+	size_t n = global_allocator_available_pages(g) / 2 + 1, called = 0;
+	struct stash stash = {.va = pages(n, MM_PAGE_SIZE), .npages = n};
+	struct reclaim_hook liar = {.reclaim = only_say_so, .ctx = &called};
+	struct reclaim_hook hook = {.reclaim = free_stash, .ctx = &stash};
+	virt_addr_t va;
+
+	(void)mem;
+	CHECK_OR(stash.va.value && !pages(n, MM_PAGE_SIZE).value, -1);
+	global_allocator_add_reclaim(g, &liar);
+	CHECK_OR(!pages(n, MM_PAGE_SIZE).value && called == 1, -1);
+	global_allocator_add_reclaim(g, &hook);
+	va = pages(n, MM_PAGE_SIZE);
+	CHECK_OR(va.value && stash.asked == n && !stash.npages && called == 2, -1);
+	stash = (struct stash){.va = va, .npages = n};
+	CHECK_OR(put(global_allocator_alloc_or_abort(g, (struct layout){n * 4096, 8}), n * 4096, 8),
+		 -1);
+	CHECK_OR(!stash.npages && called == 3, -1);
+	stash = (struct stash){.va = pages(n, MM_PAGE_SIZE), .npages = n};
+	global_allocator_remove_reclaim(g, &liar);
+	global_allocator_remove_reclaim(g, &liar);
+	global_allocator_remove_reclaim(g, &hook);
+	CHECK_OR(!pages(n, MM_PAGE_SIZE).value && called == 3 && stash.npages, -1);
+	return 0;
+}
+
+SELFTEST(mm, global_reclaim)
+{
+	each_engine(check_reclaim);
+}
+
+/* --- A random run against a model --- */
+
+#define BLOCKS 96
+
+static struct {
+	uint8_t *p;
+	struct layout l;
+} model[BLOCKS];
+
+static struct layout random_layout(uint64_t *seed)
+{
+	uint64_t r = selftest_random(seed);
+	size_t limit = r & 15 ? (size_t)16 << (r >> 8) % 7 : 2 * GLOBAL_LARGE_SIZE;
+
+	return (struct layout){1 + (r >> 20) % limit, (size_t)1 << (r >> 40) % 8};
+}
+
+static int random_step(size_t i, uint64_t *seed, size_t *used)
+{
+	struct layout l = random_layout(seed);
+	void *p = model[i].p;
+
+	CHECK_OR(!p || filled(p, model[i].l.size, (uint8_t)i), -1);
+	if (p && (*seed & 3) == 1) {
+		l.align = model[i].l.align;
+		if (global_allocator_realloc(g, p, model[i].l, l.size, &p) != ALLOC_OK)
+			return 0;
+		CHECK_OR(filled(p, l.size < model[i].l.size ? l.size : model[i].l.size,
+				(uint8_t)i), -1);
+		*used -= model[i].l.size;
+	} else if (p) {
+		CHECK_OR(put(p, model[i].l.size, model[i].l.align), -1);
+		*used -= model[i].l.size;
+		model[i].p = NULL;
+		return 0;
+	} else if (!(p = get(l.size, l.align))) {
+		return 0;
+	}
+	model[i].p = p;
+	model[i].l = l;
+	*used += l.size;
+	fill(p, l.size, (uint8_t)i);
+	return 0;
+}
+
+static int check_random(uint8_t *mem)
+{
+	uint64_t seed = 42;
+	size_t used = 0;
+
+	(void)mem;
+	__builtin_memset(model, 0, sizeof(model));
+	for (size_t n = 0; n < 1200; n++) {
+		size_t i = selftest_random(&seed) % BLOCKS;
+
+		if (random_step(i, &seed, &used))
+			return -1;
+		CHECK_OR(global_allocator_used_bytes(g) == used, -1);
+		CHECK_OR(n % 64 || healthy(), -1);
+	}
+	for (size_t i = 0; i < BLOCKS; i++)
+		CHECK_OR(!model[i].p || put(model[i].p, model[i].l.size, model[i].l.align), -1);
+	CHECK_OR(!global_allocator_used_bytes(g) && healthy(), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_random)
+{
+	each_engine(check_random);
+}
+
+/* --- The static instance --- */
+
+SELFTEST(mm, global_instance)
+{
+	struct layout l = {1234, 8};
+	size_t used = global_allocator_used_bytes(global_allocator());
+	void *p;
+
+	CHECK(global_init(virt_addr(&used), 0) != ALLOC_OK);
+	CHECK(global_alloc(l, &p) == ALLOC_OK);
+	fill(p, l.size, 1);
+	CHECK(global_realloc(p, l, 90000, &p) == ALLOC_OK && filled(p, l.size, 1));
+	CHECK(global_allocator_used_bytes(global_allocator()) == used + 90000);
+	CHECK(global_dealloc(p, (struct layout){90000, 8}) == ALLOC_OK);
+	CHECK(global_alloc_zeroed(l, &p) == ALLOC_OK && !((uint8_t *)p)[l.size - 1]);
+	CHECK(global_dealloc(p, l) == ALLOC_OK);
+	p = global_alloc_or_abort(l);
+	CHECK(p && global_dealloc(p, l) == ALLOC_OK);
+	CHECK(global_allocator_used_bytes(global_allocator()) == used);
+	CHECK(global_add_memory((virt_addr_t){0}, 0) == ALLOC_INVALID_PARAM);
+}
