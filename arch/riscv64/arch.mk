@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
+# Clang 14 takes CSR and fence.i instructions as part of rv64i and does not know their names.
 ARCH_CROSS     := riscv64-linux-gnu-
 ARCH_TRIPLE    := riscv64-linux-gnu
-ARCH_CFLAGS    := -march=rv64imac_zicsr_zifencei -mabi=lp64 -mcmodel=medany
+ARCH_MARCH     := $(if $(filter 1,$(LLVM)),rv64imac,rv64imac_zicsr_zifencei)
+ARCH_CFLAGS    := -march=$(ARCH_MARCH) -mabi=lp64 -mcmodel=medany -mno-relax
 ARCH_LDFLAGS   := -m elf64lriscv --no-relax
 ARCH_FAST_BITS := 0

@@ -42,6 +42,14 @@ struct arch_regs;
  */
 #include <arch_inline.h>
 
+/* --- Entry -----------------------------------------------------------------
+ * Defined by the kernel, called on the boot CPU: high half, boot stack, early page table,
+ * interrupts off. The device tree (if fdt_pa is one) can be read for
+ * ARCH_FDT_MAX_SIZE bytes from fdt on, until arch_mmu_switch.
+ */
+#define ARCH_FDT_MAX_SIZE ((size_t)2 << 20)
+__attribute__((noreturn)) void kernel_main(const void *fdt, uint64_t fdt_pa);
+
 /* --- Console of last resort ------------------------------------------------
  * Writes a string before any driver exists (RISC-V: SBI console; AArch64:
  * nothing, unless a UART is known from the tree). Any context.
@@ -62,6 +70,7 @@ struct arch_boot_info {
 	uint64_t timebase_hz;	 /* /cpus timebase-frequency; RISC-V */
 	const char *riscv_isa;	 /* riscv,isa of the boot CPU */
 	const char *psci_method; /* "hvc", "smc" */
+	uint32_t riscv_cbom_block_size; /* riscv,cbom-block-size of the boot CPU */
 };
 void arch_set_boot_info(const struct arch_boot_info *info);
 
