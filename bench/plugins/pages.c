@@ -50,7 +50,7 @@ __attribute__((noinline)) static uintptr_t alloc_slow(size_t n, unsigned int ali
 	return PAGE_FAIL;
 }
 
-uintptr_t page_alloc(size_t n, unsigned int align_log2)
+__attribute__((flatten)) uintptr_t page_alloc(size_t n, unsigned int align_log2)
 {
 	virt_addr_t va;
 
@@ -73,7 +73,7 @@ __attribute__((noinline)) static void free_slow(uintptr_t addr, size_t n)
 						   .ptr = (void *)addr});
 }
 
-void page_free(uintptr_t addr, size_t n, unsigned int align_log2)
+__attribute__((flatten)) void page_free(uintptr_t addr, size_t n, unsigned int align_log2)
 {
 	enum mm_fault_kind fault;
 
