@@ -1052,15 +1052,13 @@ static enum alloc_result add_region(struct global_allocator *g, virt_addr_t star
 }
 
 /* Undo add_region while no page of the region is in use. */
-static void remove_regions(struct global_allocator *g)
+static enum alloc_result remove_region(struct global_allocator *g, virt_addr_t start)
 {
 	unsigned long state = mm_port_lock(&g->page_lock);
-	struct page_region_info r;
+	enum alloc_result r = page_alloc_remove_region(&g->pages, start);
 
-	while (page_alloc_region(&g->pages, 0, &r) &&
-	       page_alloc_remove_region(&g->pages, r.start) == ALLOC_OK)
-		;
 	mm_port_unlock(&g->page_lock, state);
+	return r;
 }
 
 static enum alloc_result first_heap(struct global_allocator *g)
@@ -1093,9 +1091,9 @@ static enum alloc_result init_memory(struct global_allocator *g, virt_addr_t sta
 	if (r != ALLOC_OK)
 		return r;
 	r = first_heap(g);
-	if (r != ALLOC_OK)
-		remove_regions(g);
-	return r;
+	if (r == ALLOC_OK)
+		return ALLOC_OK;
+	return remove_region(g, start) == ALLOC_OK ? r : ALLOC_MEMORY_OVERLAP;
 }
 
 enum alloc_result global_allocator_init(struct global_allocator *g, virt_addr_t start,

@@ -28,16 +28,11 @@ static void each_engine(int (*check)(uint8_t *mem))
 		return;
 	}
 	for (size_t i = 0; i < NENGINES; i++) {
+		selftest_note("%s", engines[i]->name);
 		empty(engines[i]);
-		if (global_allocator_init(g, virt_addr(mem), REGION) != ALLOC_OK) {
-			selftest_note("%s", engines[i]->name);
-			selftest_fail(__FILE__, __LINE__, "init");
+		CHECK(global_allocator_init(g, virt_addr(mem), REGION) == ALLOC_OK);
+		if (check(mem))
 			return;
-		}
-		if (check(mem)) {
-			selftest_note("%s", engines[i]->name);
-			return;
-		}
 	}
 }
 
@@ -592,7 +587,7 @@ SELFTEST(mm, global_leak_report)
 
 static int check_pages(uint8_t *mem)
 {
-	size_t used = global_allocator_used_pages(g);
+	size_t used = state_now().used_pages;
 	size_t total = used + global_allocator_available_pages(g);
 	virt_addr_t va = {1};
 
@@ -602,8 +597,9 @@ static int check_pages(uint8_t *mem)
 	CHECK_OR(global_allocator_alloc_pages(g, 1, 2048, &va) == ALLOC_INVALID_PARAM, -1);
 	CHECK_OR(global_allocator_alloc_pages(g, 1, 12288, &va) == ALLOC_INVALID_PARAM, -1);
 	CHECK_OR(global_allocator_alloc_pages(g, SIZE_MAX, 4096, &va) == ALLOC_INVALID_PARAM, -1);
-	CHECK_OR(global_allocator_alloc_pages(g, total, 4096, &va) == ALLOC_NO_MEMORY, -1);
+	CHECK_OR(global_allocator_alloc_pages(g, total + 1, 4096, &va) == ALLOC_NO_MEMORY, -1);
 	CHECK_OR(va.value == 1, -1);
+	used = state_now().used_pages;
 	for (size_t align = MM_PAGE_SIZE; align <= REGION / 4; align *= 2) {
 		for (size_t n = 1; n <= 60; n = n * 3 + 1) {
 			va = pages(n, align);
@@ -626,7 +622,7 @@ SELFTEST(mm, global_pages)
 static int check_pages_at(uint8_t *mem)
 {
 	virt_addr_t va = pages(8, 32768), out;
-	size_t used = global_allocator_used_pages(g);
+	size_t used = state_now().used_pages;
 
 	(void)mem;
 	CHECK_OR(va.value, -1);
@@ -807,7 +803,7 @@ static bool only_say_so(void *ctx, size_t npages)
 
 static int check_reclaim(uint8_t *mem)
 {
-	size_t n = global_allocator_available_pages(g) / 2 + 1, called = 0;
+	size_t n = global_allocator_available_pages(g) / 2 + HEAP_PAGES, called = 0;
 	struct stash stash = {.va = pages(n, MM_PAGE_SIZE), .npages = n};
 	struct reclaim_hook liar = {.reclaim = only_say_so, .ctx = &called};
 	struct reclaim_hook hook = {.reclaim = free_stash, .ctx = &stash};
