@@ -340,13 +340,13 @@ static inline uint32_t after_prop(const struct fdt *fdt, uint32_t at)
 
 struct fdt_node fdt_root(const struct fdt *fdt)
 {
-	return (struct fdt_node){.fdt = fdt};
+	return (struct fdt_node){.fdt = fdt, .body = body_of(fdt, 0)};
 }
 
 void fdt_next(struct fdt_node *n)
 {
 	const struct fdt *fdt = n->fdt;
-	uint32_t at = body_of(fdt, fdt_id(n)), depth = n->depth;
+	uint32_t at = n->body, depth = n->depth;
 
 	for (;;) {
 		switch (token_at(fdt, at)) {
@@ -356,6 +356,7 @@ void fdt_next(struct fdt_node *n)
 		case T_NODE:
 			n->depth = depth + 1;
 			n->path[n->depth] = at;
+			n->body = body_of(fdt, at);
 			return;
 		case T_END_NODE:
 			if (!depth--) {
@@ -391,14 +392,21 @@ struct fdt_node fdt_first_child(const struct fdt_node *n)
 	return child;
 }
 
+/* A node that is not the root becomes its parent. */
+static inline void to_parent(struct fdt_node *n)
+{
+	n->depth--;
+	n->body = body_of(n->fdt, fdt_id(n));
+}
+
 struct fdt_node fdt_parent(const struct fdt_node *n)
 {
 	struct fdt_node parent = *n;
 
-	if (!n->depth)
-		parent.fdt = NULL;
+	if (n->depth)
+		to_parent(&parent);
 	else
-		parent.depth--;
+		parent.fdt = NULL;
 	return parent;
 }
 
@@ -410,9 +418,11 @@ const char *fdt_name(const struct fdt_node *n)
 bool fdt_name_is(const struct fdt_node *n, const char *name)
 {
 	const char *own = fdt_name(n);
-	size_t len = strlen(name);
 
-	return !strncmp(own, name, len) && (!own[len] || own[len] == '@');
+	for (; *name; own++, name++)
+		if (*own != *name)
+			return false;
+	return !*own || *own == '@';
 }
 
 int fdt_by_id(const struct fdt *fdt, uint32_t id, struct fdt_node *out)
@@ -430,7 +440,7 @@ int fdt_by_id(const struct fdt *fdt, uint32_t id, struct fdt_node *out)
 /* --- Properties ------------------------------------------------------------ */
 
 /* The property at or behind `at`, past NOPs; false at the first child or the end of the node. */
-static bool prop_at(const struct fdt *fdt, uint32_t *at)
+static inline bool prop_at(const struct fdt *fdt, uint32_t *at)
 {
 	while (token_at(fdt, *at) == T_NOP)
 		*at += TOKEN_SIZE;
@@ -442,18 +452,23 @@ static inline struct fdt_value value_at(const struct fdt *fdt, uint32_t at)
 	return (struct fdt_value){fdt->tree + at + PROP_HEADER, prop_len(fdt, at)};
 }
 
-/* By offset, for ancestors as well. */
-static struct fdt_value get_at(const struct fdt *fdt, uint32_t node, const char *name)
+static struct fdt_value get_from(const struct fdt *fdt, uint32_t body, const char *name)
 {
-	for (uint32_t at = body_of(fdt, node); prop_at(fdt, &at); at = after_prop(fdt, at))
+	for (uint32_t at = body; prop_at(fdt, &at); at = after_prop(fdt, at))
 		if (same(prop_name(fdt, at), name))
 			return value_at(fdt, at);
 	return (struct fdt_value){NULL, 0};
 }
 
+/* By offset, for ancestors and what a phandle points to. */
+static struct fdt_value get_at(const struct fdt *fdt, uint32_t node, const char *name)
+{
+	return get_from(fdt, body_of(fdt, node), name);
+}
+
 struct fdt_value fdt_get(const struct fdt_node *n, const char *name)
 {
-	return get_at(n->fdt, fdt_id(n), name);
+	return get_from(n->fdt, n->body, name);
 }
 
 bool fdt_has(const struct fdt_node *n, const char *name)
@@ -463,7 +478,7 @@ bool fdt_has(const struct fdt_node *n, const char *name)
 
 bool fdt_next_prop(const struct fdt_node *n, struct fdt_prop *p)
 {
-	uint32_t at = p->next ? p->next : body_of(n->fdt, fdt_id(n));
+	uint32_t at = p->next ? p->next : n->body;
 
 	if (!prop_at(n->fdt, &at))
 		return false;
@@ -808,7 +823,7 @@ static int translate_once(const struct fdt_node *bus, struct fdt_value v, uint64
 static int translate(struct fdt_node bus, const char *table, bool required, uint64_t *addr,
 		     uint64_t size)
 {
-	for (; bus.depth; bus.depth--) {
+	for (; bus.depth; to_parent(&bus)) {
 		struct fdt_value v = fdt_get(&bus, table);
 		int err;
 
@@ -858,7 +873,7 @@ int fdt_dma_window(const struct fdt_node *device, uint32_t i, struct fdt_dma_win
 	int err;
 
 	while (bus.depth && !v.len) {
-		bus.depth--;
+		to_parent(&bus);
 		v = fdt_get(&bus, "dma-ranges");
 	}
 	if (!bus.depth) {
@@ -927,10 +942,12 @@ static int irq_parent(const struct fdt_node *n, uint32_t *id, uint32_t *cells)
 
 		if (err)
 			return err;
+		if (irq_cells(n->fdt, *id, cells))
+			return FDT_OK;
 		if (get_at(n->fdt, *id, "#interrupt-cells").data)
-			return irq_cells(n->fdt, *id, cells) ? FDT_OK : FDT_BAD_VALUE;
+			return FDT_BAD_VALUE;
 		if (at.depth && *id == at.path[at.depth - 1])
-			at.depth--;
+			to_parent(&at);
 		else
 			fdt_by_id(n->fdt, *id, &at);
 	}

@@ -53,6 +53,7 @@ static bool huge_property(const void *blob, int at)
  * What libfdt says of a blob. Debian's 1.6.1 adds the length of a property to an
  * int unchecked: a huge one takes it backwards, for ever at times, or to a token
  * within the property. Later versions refuse it, so here it is an error at once.
+ * So are versions before 16, in which it takes a root without a name for NULL.
  */
 static int libfdt_verdict(const void *blob, size_t size)
 {
@@ -61,6 +62,8 @@ static int libfdt_verdict(const void *blob, size_t size)
 	if (size < sizeof(struct fdt_header) || fdt_check_header(blob) ||
 	    fdt_totalsize(blob) > size)
 		return fdt_check_full(blob, size);
+	if (fdt_version(blob) < 16)
+		return -FDT_ERR_BADVERSION;
 	for (int at = 0, next; token != FDT_END; at = next) {
 		token = fdt_next_tag(blob, at, &next);
 		if (token == FDT_PROP && huge_property(blob, at))

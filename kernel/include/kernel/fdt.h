@@ -57,11 +57,13 @@ struct fdt {
 
 /*
  * A node, with the way to it: path[i] is the offset of its ancestor at level i,
- * path[depth] its own. fdt is NULL when there is no such node.
+ * path[depth] its own; its properties start at `body`. fdt is NULL when there
+ * is no such node.
  */
 struct fdt_node {
 	const struct fdt *fdt;
 	uint32_t depth;
+	uint32_t body;
 	uint32_t path[FDT_MAX_DEPTH];
 };
 
