@@ -23,7 +23,8 @@
  * Shrinking. After an eighth of the heap was freed, and if three quarters of it
  * are free then, its wholly free pieces go back to the page allocator. As
  * growth at most doubles the heap, there is always a factor of two between
- * giving back and taking again. Before any request fails, all of them go back.
+ * giving back and taking again. Frees without the lock are counted per CPU and
+ * told in steps of TRIM_STEP. Before any request fails, all free pieces go back.
  *
  * Out of pages. A request tries; then this CPU's page cache and the heap's free
  * pieces are given back, and it tries again; then each reclaim hook is asked,
@@ -46,6 +47,9 @@
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define OUT_OF_LINE   static __attribute__((noinline))
 #define CALLER	      __builtin_return_address(0)
+
+/* A CPU that frees without the lock tells the others after so many bytes. A power of two. */
+#define TRIM_STEP ((ptrdiff_t)256 * 1024)
 
 static inline bool likely(bool x)
 {
@@ -627,12 +631,13 @@ OUT_OF_LINE enum alloc_result refuse(struct global_allocator *g, const void *p, 
 
 /* --- Bytes: the fast paths --- */
 
-ALWAYS_INLINE void count_used(struct global_allocator *g, unsigned int cpu, size_t nbytes)
+/* Add to a counter of a pinned CPU, its one writer; others only read. The sum. */
+ALWAYS_INLINE size_t count(size_t *counter, size_t nbytes)
 {
-	size_t *used = &g->cpu[cpu].used_bytes;
+	size_t sum = *counter + nbytes;
 
-	/* One writer, as the CPU is pinned; others only read. */
-	__atomic_store_n(used, *used + nbytes, __ATOMIC_RELAXED);
+	__atomic_store_n(counter, sum, __ATOMIC_RELAXED);
+	return sum;
 }
 
 ALWAYS_INLINE void *alloc_small(struct global_allocator *g, const struct byte_ops *ops,
@@ -649,7 +654,7 @@ ALWAYS_INLINE void *alloc_small(struct global_allocator *g, const struct byte_op
 	state = mm_port_pin(&cpu);
 	p = ops->alloc_local(heap_of(g), l.size, l.align, cpu);
 	if (likely(p))
-		count_used(g, cpu, l.size);
+		(void)count(&g->cpu[cpu].allocated_bytes, l.size);
 	mm_port_unpin(state, cpu);
 	return likely(p) ? p : alloc_slow(g, ops, l);
 }
@@ -685,10 +690,8 @@ ALWAYS_INLINE enum alloc_result alloc_bytes(struct global_allocator *g,
 	return ALLOC_OK;
 }
 
-/* `weight`: bytes by which this free brings the next look for free pieces nearer. */
 ALWAYS_INLINE enum mm_fault_kind free_locked(struct global_allocator *g,
-					     const struct byte_ops *ops, void *p, struct layout l,
-					     size_t weight)
+					     const struct byte_ops *ops, void *p, struct layout l)
 {
 	unsigned long state = mm_port_lock(&g->heap_lock);
 	enum mm_fault_kind fault = ops->dealloc(heap_of(g), p, l.size, l.align);
@@ -696,7 +699,7 @@ ALWAYS_INLINE enum mm_fault_kind free_locked(struct global_allocator *g,
 
 	if (likely(fault == MM_FAULT_NONE)) {
 		g->heap_used_bytes -= l.size;
-		g->trim_credit -= (ptrdiff_t)weight;
+		g->trim_credit -= (ptrdiff_t)l.size;
 		trim = g->trim_credit < 0;
 	}
 	mm_port_unlock(&g->heap_lock, state);
@@ -705,28 +708,47 @@ ALWAYS_INLINE enum mm_fault_kind free_locked(struct global_allocator *g,
 	return fault;
 }
 
-/* Of an engine with local frees only few come here, each for about a page of them. */
 OUT_OF_LINE enum mm_fault_kind free_slow(struct global_allocator *g, const struct byte_ops *ops,
 					 void *p, struct layout l)
 {
-	return free_locked(g, ops, p, l, max_size(l.size, MM_PAGE_SIZE));
+	return free_locked(g, ops, p, l);
+}
+
+/* TRIM_STEP bytes were freed on this CPU without the lock. */
+OUT_OF_LINE enum mm_fault_kind count_step(struct global_allocator *g)
+{
+	unsigned long state = mm_port_lock(&g->heap_lock);
+	bool trim;
+
+	g->trim_credit -= TRIM_STEP;
+	trim = g->trim_credit < 0;
+	mm_port_unlock(&g->heap_lock, state);
+	if (trim)
+		trim_heap(g, false);
+	return MM_FAULT_NONE;
 }
 
 ALWAYS_INLINE enum mm_fault_kind free_small(struct global_allocator *g,
 					    const struct byte_ops *ops, void *p, struct layout l)
 {
 	enum mm_fault_kind fault;
+	size_t freed = 0;
 	unsigned int cpu;
 	unsigned long state;
 
 	if (!ops->dealloc_local)
-		return free_locked(g, ops, p, l, l.size);
+		return free_locked(g, ops, p, l);
 	state = mm_port_pin(&cpu);
 	fault = ops->dealloc_local(heap_of(g), p, l.size, l.align, cpu);
 	if (likely(fault == MM_FAULT_NONE))
-		count_used(g, cpu, (size_t)0 - l.size);
+		freed = count(&g->cpu[cpu].freed_bytes, l.size);
 	mm_port_unpin(state, cpu);
-	return likely(fault != MM_FAULT_KINDS) ? fault : free_slow(g, ops, p, l);
+	if (unlikely(fault == MM_FAULT_KINDS))
+		return free_slow(g, ops, p, l);
+	/* Freed bytes only grow, so this is true once for every TRIM_STEP of them. */
+	if (unlikely((freed ^ (freed - l.size)) >= (size_t)TRIM_STEP && fault == MM_FAULT_NONE))
+		return count_step(g);
+	return fault;
 }
 
 ALWAYS_INLINE enum alloc_result free_bytes(struct global_allocator *g,
@@ -986,7 +1008,8 @@ size_t global_allocator_used_bytes(struct global_allocator *g)
 	n += g->large_used_bytes;
 	mm_port_unlock(&g->page_lock, state);
 	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
-		n += __atomic_load_n(&g->cpu[i].used_bytes, __ATOMIC_RELAXED);
+		n += __atomic_load_n(&g->cpu[i].allocated_bytes, __ATOMIC_RELAXED) -
+		     __atomic_load_n(&g->cpu[i].freed_bytes, __ATOMIC_RELAXED);
 	return n;
 }
 

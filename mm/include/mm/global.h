@@ -29,8 +29,8 @@ struct reclaim_hook;
 
 /* What one CPU writes while it is pinned. */
 struct global_cpu {
-	size_t used_bytes; /* allocated less freed on this CPU: may be "negative" */
-	bool drain_pages;  /* set by others: empty the page cache at the next chance */
+	size_t allocated_bytes, freed_bytes; /* without a lock; they only grow */
+	bool drain_pages; /* set by others: empty the page cache at the next chance */
 } __attribute__((aligned(64)));
 
 /* Members are private to mm/global*.c. */
