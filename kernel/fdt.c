@@ -56,8 +56,11 @@ enum token {
 #define TOKEN_SIZE  4u
 #define PROP_HEADER 12u /* token, length, offset of the name */
 
-static inline uint32_t be32(const uint8_t *p)
+/* All cells are aligned; said so, a CPU that can will read one in one go. */
+static inline uint32_t be32(const uint8_t *cell)
 {
+	const uint8_t *p = __builtin_assume_aligned(cell, 4);
+
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
@@ -131,6 +134,8 @@ static int check_reserve(struct fdt *fdt)
 {
 	uint32_t at = be32(fdt->blob + H_RESERVE);
 
+	if (at & 7)
+		return FDT_BAD_ALIGN;
 	fdt->reserve = at;
 	for (; block_fits(fdt, at, 16); at += 16)
 		if (!be64(fdt->blob + at + 8))

@@ -79,7 +79,7 @@ static const char *strictness(const void *blob)
 
 	if (fdt_version(blob) < 17)
 		return "version";
-	if (fdt_off_dt_struct(blob) & 3)
+	if ((fdt_off_dt_struct(blob) & 3) || (fdt_off_mem_rsvmap(blob) & 7))
 		return "alignment";
 	for (;; at = next) {
 		uint32_t token = fdt_next_tag(blob, at, &next);
