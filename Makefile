@@ -196,7 +196,7 @@ $(HB)/selftest: $(HOST_OBJS)
 	$(Q)$(HOSTCC) $(HOST_FLAGS) -o $@ $(HOST_OBJS) -lcmocka -lfdt -lpthread
 
 host-test: $(HB)/selftest
-	$(Q)$(HB)/selftest $(FILTER)
+	$(Q)$(HB)/selftest $(if $(FILTER),"$(FILTER)")
 
 # The device tree reader against libfdt, over every tree of the boot tests and mutated ones.
 FDT_MUTATIONS ?= 200000
@@ -255,10 +255,69 @@ $(BENCH_DIR)/mica-pages.so: bench/plugins/pages.c mm/page_bitmap.c mm/page_regio
 
 bench-plugins: $(BENCH_PLUGINS)
 
+# --- Library ----------------------------------------------------------------
+
+# mm/ as an archive with the port out of line (docs/embedding.md): for the host and every architecture.
+LIB_ARCHES    := host $(ARCHES)
+LIB_DIR       := build/lib
+LIB_VARIANT   := $(ALLOC)-h$(HARDEN)$(if $(filter 1,$(DEBUG)),-debug)
+LIB_CC_host    := $(HOSTCC)
+LIB_AR_host    := $(HOSTAR)
+LIB_FLAGS_host := -DMM_FAST_BITS=1
+define lib_arch
+include arch/$(1)/arch.mk
+LIB_CC_$(1)    := $$(if $$(filter 1,$$(LLVM)),clang --target=$$(ARCH_TRIPLE),$$(ARCH_CROSS)gcc)
+LIB_AR_$(1)    := $$(if $$(filter 1,$$(LLVM)),llvm-ar,$$(ARCH_CROSS)ar)
+LIB_FLAGS_$(1) := $$(ARCH_CFLAGS) -DMM_FAST_BITS=$$(ARCH_FAST_BITS)
+endef
+$(foreach a,$(ARCHES),$(eval $(call lib_arch,$(a))))
+include arch/$(ARCH)/arch.mk
+
+# One rule set per architecture: the archive of one variant, copied to where users look for it.
+define lib_rules
+LIB_OBJS_$(1) := $$(SRC_mm:%.c=$(LIB_DIR)/$(1)/$(LIB_VARIANT)/%.o)
+LIB_BUILD_$(1) = $$(LIB_CC_$(1)) $$(WARN) $$(OPT) -ffreestanding -ffunction-sections -fdata-sections \
+	$$(LIB_FLAGS_$(1)) $$(MM_DEFS) -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops $$(INC_mm)
+
+$(LIB_DIR)/$(1)/$(LIB_VARIANT)/%.o: %.c $(LIB_DIR)/$(1)/$(LIB_VARIANT)/flags
+	$$(call say,LIBCC,$$<)
+	@mkdir -p $$(@D)
+	$$(Q)$$(LIB_BUILD_$(1)) -MMD -MP -c -o $$@ $$<
+
+$(LIB_DIR)/$(1)/$(LIB_VARIANT)/flags: FORCE
+	@mkdir -p $$(@D)
+	@printf '%s\n' '$$(LIB_BUILD_$(1))' | cmp -s - $$@ || printf '%s\n' '$$(LIB_BUILD_$(1))' > $$@
+
+$(LIB_DIR)/$(1)/$(LIB_VARIANT)/libmica-mm.a: $$(LIB_OBJS_$(1))
+	$$(call say,AR,$$@)
+	$$(Q)rm -f $$@
+	$$(Q)$$(LIB_AR_$(1)) rcs $$@ $$^
+
+$(LIB_DIR)/$(1)/libmica-mm.a: $(LIB_DIR)/$(1)/$(LIB_VARIANT)/libmica-mm.a FORCE
+	@cmp -s $$< $$@ || cp $$< $$@
+
+-include $$(LIB_OBJS_$(1):.o=.d)
+endef
+$(foreach a,$(LIB_ARCHES),$(eval $(call lib_rules,$(a))))
+
+lib: $(LIB_ARCHES:%=$(LIB_DIR)/%/libmica-mm.a)
+
+# The example, linked with the library alone, and on the targets with a kernel's memset and memcpy.
+EMBED_PROGRAMS := $(LIB_ARCHES:%=$(LIB_DIR)/%/embed)
+
+$(LIB_DIR)/host/embed: tests/embed/embed.c tests/embed/console_host.c $(LIB_DIR)/host/libmica-mm.a
+	$(Q)$(LIB_BUILD_host) -fno-builtin-fputs -o $@ $^
+
+$(LIB_DIR)/%/embed: tests/embed/embed.c tests/embed/console_%.S kernel/lib/string.c $(LIB_DIR)/%/libmica-mm.a
+	$(Q)$(LIB_BUILD_$*) $(INC_lib) -fno-tree-loop-distribute-patterns -static -nostdlib -o $@ $^
+
+embed-test: $(EMBED_PROGRAMS)
+	$(Q)scripts/embed-test.sh '$(word 2,$(subst :, ,$(filter $(ALLOC):%,tlsf:TLSF slab:slab buddy:buddy)))' $^
+
 # --- Housekeeping -----------------------------------------------------------
 
 clean:
 	rm -rf build
 
 FORCE:
-.PHONY: FORCE fdt-test bench-plugins kernel host-test clean
+.PHONY: FORCE fdt-test bench-plugins kernel host-test lib embed-test preload preload-test clean
