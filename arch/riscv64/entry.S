@@ -68,11 +68,10 @@ start:
 
 	ld	t0, high_va
 	csrw	stvec, t0
-	lla	s3, riscv_early_root
+	/* Three roots, of Sv39 first. */
+	lla	s3, riscv_early_root + TABLE_SIZE * (RISCV_FIRST_MODE - SATP_SV39)
+	li	s4, RISCV_FIRST_MODE
 	li	t2, TABLE_SIZE
-	slli	t0, t2, 1
-	add	s3, s3, t0		/* the last of three roots: Sv57, Sv48, Sv39 */
-	li	s4, SATP_SV57
 	li	t3, SATP_SV39
 	sfence.vma
 2:	slli	t0, s4, SATP_MODE_SHIFT

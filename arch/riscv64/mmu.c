@@ -293,7 +293,7 @@ static bool all_mapped(uintptr_t va, size_t nbytes, bool mapped)
 	unsigned int level;
 
 	for (size_t done = 0; done < nbytes; done += rest_of_entry(va + done, level))
-		if (!*lookup(va + done, &level) == mapped)
+		if ((*lookup(va + done, &level) != 0) != mapped)
 			return false;
 	return true;
 }

@@ -21,6 +21,11 @@
 #define SATP_SV39	8
 #define SATP_SV57	10
 
+/* The mode that boot tries first; a build for tests may begin lower than the CPU could. */
+#ifndef RISCV_FIRST_MODE
+#define RISCV_FIRST_MODE SATP_SV57
+#endif
+
 #ifndef __ASSEMBLER__
 
 #include <arch/arch.h>
@@ -47,13 +52,13 @@
 #define SIE_TIMER    ((uint64_t)1 << 5)
 #define SIE_EXTERNAL ((uint64_t)1 << 9)
 
-/* One per CPU; tp points to it. arch_cpu_id and trap.S know the layout. */
+/* One per CPU; tp points to it. arch_cpu_id and vector.S know the layout. */
 struct riscv_cpu {
 	uint32_t id;
 	uint64_t hart;
 	uint64_t emergency_top;	 /* the stack for a trap that finds no stack */
 	uint32_t emergency_busy; /* it is in use */
-	uint64_t scratch[2];	 /* trap.S, before registers are saved */
+	uint64_t scratch[2];	 /* vector.S, before registers are saved */
 };
 
 extern struct riscv_cpu riscv_boot_cpu;
@@ -107,12 +112,12 @@ struct riscv_isa {
 };
 extern struct riscv_isa riscv_isa;
 
-/* trap.S: one instruction that may trap, then 0, or -1 when it did. */
+/* vector.S: one instruction that may trap, then 0, or -1 when it did. */
 int riscv_probe_instret(void);
 int riscv_probe_stimecmp(void);
 int riscv_probe_cbo_flush(const void *p);
 
-/* trap.c, for trap.S */
+/* trap.c, for vector.S */
 void riscv_trap(struct arch_regs *regs, bool emergency);
 
 #endif

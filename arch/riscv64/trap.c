@@ -8,14 +8,14 @@
 
 #include "riscv.h"
 
-_Static_assert(offsetof(struct riscv_cpu, emergency_top) == CPU_EMERGENCY_TOP, "trap.S");
-_Static_assert(offsetof(struct riscv_cpu, emergency_busy) == CPU_EMERGENCY_BUSY, "trap.S");
-_Static_assert(offsetof(struct riscv_cpu, scratch) == CPU_SCRATCH, "trap.S");
-_Static_assert(offsetof(struct arch_regs, pc) == REGS_PC, "trap.S");
-_Static_assert(offsetof(struct arch_regs, status) == REGS_STATUS, "trap.S");
-_Static_assert(offsetof(struct arch_regs, cause) == REGS_CAUSE, "trap.S");
-_Static_assert(offsetof(struct arch_regs, address) == REGS_ADDRESS, "trap.S");
-_Static_assert(sizeof(struct arch_regs) == REGS_SIZE && REGS_SIZE % 16 == 0, "trap.S");
+_Static_assert(offsetof(struct riscv_cpu, emergency_top) == CPU_EMERGENCY_TOP, "vector.S");
+_Static_assert(offsetof(struct riscv_cpu, emergency_busy) == CPU_EMERGENCY_BUSY, "vector.S");
+_Static_assert(offsetof(struct riscv_cpu, scratch) == CPU_SCRATCH, "vector.S");
+_Static_assert(offsetof(struct arch_regs, pc) == REGS_PC, "vector.S");
+_Static_assert(offsetof(struct arch_regs, status) == REGS_STATUS, "vector.S");
+_Static_assert(offsetof(struct arch_regs, cause) == REGS_CAUSE, "vector.S");
+_Static_assert(offsetof(struct arch_regs, address) == REGS_ADDRESS, "vector.S");
+_Static_assert(sizeof(struct arch_regs) == REGS_SIZE && REGS_SIZE % 16 == 0, "vector.S");
 
 #define CAUSE_INTERRUPT ((uint64_t)1 << 63)
 
@@ -62,7 +62,7 @@ static const char *const register_names[32] = {
 	"s6",	"s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5", "t6",
 };
 
-/* trap.S */
+/* vector.S */
 extern const char riscv_probe_begin[], riscv_probe_end[], riscv_probe_failed[];
 extern const char riscv_exec_returned[], riscv_exec_failed[];
 

@@ -12,7 +12,7 @@
 
 #define RISCV_SSTATUS_SIE 2ul
 
-/* As trap.S pushes it; offsets are pinned in trap.c. */
+/* As vector.S pushes it; offsets are pinned in trap.c. */
 struct arch_regs {
 	uint64_t x[32]; /* x[0] is not used */
 	uint64_t pc, status, cause, address;
