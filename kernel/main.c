@@ -32,7 +32,7 @@ void tree_open(const void *fdt_va, uint64_t fdt_pa)
 /* What the architecture can learn from the tree only. */
 static void pass_boot_info(void)
 {
-	struct arch_boot_info info = {0, NULL, NULL};
+	struct arch_boot_info info = {0};
 	struct fdt_node n;
 	uint64_t hwid;
 
@@ -42,8 +42,11 @@ static void pass_boot_info(void)
 		fdt_get_u64(&n, "timebase-frequency", &info.timebase_hz);
 		for (n = fdt_first_child(&n); n.fdt; fdt_next_sibling(&n))
 			if (fdt_bus_reg(&n, 0, &hwid, &(uint64_t){0}) == 0 &&
-			    hwid == arch_boot_cpu_hwid())
+			    hwid == arch_boot_cpu_hwid()) {
 				info.riscv_isa = fdt_get_str(&n, "riscv,isa", 0);
+				fdt_get_u32(&n, "riscv,cbom-block-size",
+					    &info.riscv_cbom_block_size);
+			}
 	}
 	arch_set_boot_info(&info);
 }
