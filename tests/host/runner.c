@@ -95,6 +95,7 @@ static bool init_global(void)
 int main(int argc, char **argv)
 {
 	size_t total = (size_t)(__stop_selftests - __start_selftests), n = 0;
+	int failed;
 	struct CMUnitTest *tests = calloc(total + 1, sizeof(*tests));
 
 	if (!tests || !init_global())
@@ -108,5 +109,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "selftest: no test matches '%s'\n", argc > 1 ? argv[1] : "");
 		return 1;
 	}
-	return _cmocka_run_group_tests("selftests", tests, n, NULL, NULL) != 0;
+	failed = _cmocka_run_group_tests("selftests", tests, n, NULL, NULL);
+	free(tests);
+	return failed != 0;
 }
