@@ -6,3 +6,5 @@ ARCH_MARCH     := $(if $(filter 1,$(LLVM)),rv64imac,rv64imac_zicsr_zifencei)
 ARCH_CFLAGS    := -march=$(ARCH_MARCH) -mabi=lp64 -mcmodel=medany -mno-relax
 ARCH_LDFLAGS   := -m elf64lriscv --no-relax
 ARCH_FAST_BITS := 0
+# Drivers that need what this architecture does not have.
+ARCH_NO_DRIVERS := drivers/irq/gic_v3.c

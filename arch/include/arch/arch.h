@@ -38,6 +38,7 @@ struct arch_regs;
  *				order normal memory and device accesses (before a doorbell; after reading a status register)
  * uint8_t  arch_read8 (const volatile void *); ... 16, 32, 64; void arch_write8(volatile void *, uint8_t) ... 64:
  *				one device access of that width, not ordered against others
+ * ARCH_DMA_COHERENT_BY_DEFAULT		a constant: devices see the CPU's caches where the tree does not say
  * const void *arch_frame_pointer(void);	of the caller, for a backtrace
  */
 #include <arch_inline.h>
@@ -209,6 +210,16 @@ void arch_timer_set(uint64_t deadline);
 bool arch_timer_is_local(void);
 /* Let interrupts from the external controller through (RISC-V sie.SEIE; AArch64: nothing). */
 void arch_irq_unmask_external(void);
+
+/* --- GICv3 CPU interface ----------------------------------------------------
+ * System registers of this CPU; AArch64 only (drivers/irq/gic_v3.c is built for no other port).
+ * init: interrupts of a priority above (numerically below) lowest_priority arrive. False: the
+ * CPU lacks the registers, or a higher exception level keeps them from us.
+ * acknowledge: the number of the interrupt to handle, 1020 or more: none. end: it is handled.
+ */
+bool arch_gicv3_init(unsigned int lowest_priority);
+uint32_t arch_gicv3_acknowledge(void);
+void arch_gicv3_end(uint32_t intid);
 
 /* --- Power ----------------------------------------------------------------- */
 /* Through the firmware (SBI SRST, PSCI). Return only if that failed. */

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define ARCH_DMA_COHERENT_BY_DEFAULT true
+
 #define RISCV_SSTATUS_SIE 2ul
 
 /* As vector.S pushes it; offsets are pinned in trap.c. */
