@@ -1,124 +1,119 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * TLSF: two-level segregated fit (Masmano, Ripoll, Crespo, Real: "TLSF: a New
- * Dynamic Memory Allocator for Real-Time Systems", ECRTS 2004).
- *
  * Theory of operation
  *
- * A block is a header word and its payload:
+ * Blocks. A block is one header word and what follows it, in units of 8 bytes. The
+ * header holds the size of the block, whether it is free, and whether the block
+ * before it is. A free block repeats its header in its last word, so that the next
+ * block finds its start; a live block has no such word. The overhead is 8 bytes.
+ * Sizes in units of 8 save on average 4 bytes a block over units of 16. What needs an
+ * alignment of 16 pays for it alone: its size is a multiple of 16, so that a heap of
+ * such blocks has no gaps.
  *
- *	        +--------+------------------------------- - - -+--------+
- *	free    | header | next | prev |      unused           |  size  |
- *	        +--------+------------------------------- - - -+--------+
- *	used    | header | payload                                      |
- *	        +--------+------------------------------- - - -+--------+
+ * Crumbs. What remains of a split can be too small for a list (under 32 bytes).
+ * It becomes a free block all the same, down to a single word that is header and
+ * footer at once, in no list, and is merged when a neighbour is freed. So every live
+ * block has exactly the size that its request leads to, and an alignment costs
+ * no more than the bytes in front.
  *
- * The header holds the size of the block (a multiple of 16, header included)
- * and flags; the last word of a free block repeats its size (the boundary tag),
- * so that the block behind it finds its start. A used block needs no such tag: the
- * flag PREV_FREE of the block behind it says whether to look. So the overhead is
- * 8 bytes a block. Headers lie at 16 n + 8, payloads at 16 n.
+ * Lists. Row 0 has one list for each size below 512 bytes, so a small request is
+ * met by an exact fit, with no arithmetic but a shift; further rows have 64 lists per power
+ * of two, 1.6 % apart. One bit per list and one per row: the next list that has a block
+ * is found with two bit searches. A large request first looks at SCAN_DEPTH
+ * blocks of the list that its own size falls into, where some may fit, before it goes to the
+ * next list, where all do: good fit, and constant time. A block knows
+ * the pointer that points at it, so it is unlinked without knowing its list; only
+ * the last block of a list tells from that pointer which bit to clear.
  *
- * Free blocks are in lists by size: below 512 bytes a list for each size, above
- * 32 lists for each power of two. A bitmap of the first level and one for each
- * second level find the next list that is not empty with two bit searches.
- * The list that the request itself falls into may hold blocks that are too
- * small; up to LOOK of them are tried before the next list is taken, which
- * cannot fail. That costs a constant and is what keeps the fit good. Two neighbours are never
- * both free. All of this takes a bounded number of steps, whatever the sequence.
+ * Pieces. The descriptor of a piece of memory lies at its end and starts with a header of size 0
+ * that nobody frees, so merging stops there, and a free that meets it can tell in
+ * constant time whether the piece is now one free block. Such blocks are marked.
  *
- * A piece of memory is: its descriptor, blocks, and a header of size zero that
- * is never free. FIRST marks the first block, so that a piece which
- * became one free block is noticed (and counted) when that happens.
+ * Hardening. 0 trusts the caller. 1 seals: the top 16 bits of a live header are a hash
+ * of the address, the size and the alignment asked for, and a secret. dealloc computes
+ * what the header must be from what the caller says; one comparison catches a double
+ * free, a pointer into a block, a wrong layout and a smashed header, and only when it fails
+ * is the reason looked for. Before anything is read the pointer must
+ * lie in a piece of memory. Neighbours are merged only when header and footer agree
+ * and the links around them point back; else the call is refused, nothing is changed.
+ * alloc drops a list whose first block is broken, reports it, and goes on. 2 adds bytes behind the
+ * request that must be unchanged, and poison in free memory, which is verified
+ * before reuse. 3 keeps freed blocks back in a quarantine, and verifies everything
+ * every few operations.
  *
- * Hardening. From level 1 the upper 16 bits of a header are a check of its
- * address: a pointer that is not a block's, or a header that was written over, does not have it.
- * Both neighbours and the links of the list are verified before anything is
- * changed. From level 2 what lies between the end of the request and the end
- * of the block is a canary, and free memory is poisoned and verified before it is used again. Level
- * 3 delays reuse (a ring of TLSF_QUARANTINE blocks) and walks everything from time to time.
- *
- * Shortcomings. The lookup of the piece that a pointer belongs to (level 1 and up) is a list,
- * after the piece that was hit last: its length is the number of pieces, which the facade keeps
- * logarithmic by doubling. The check in a header is no secret: it finds mistakes, not attacks. A
- * fault in a free list drops the whole list, whose memory is lost until the piece is.
+ * Shortcomings. Merging at every free costs more than a cache of freed blocks would, which
+ * would have no worst case. At level 1 and up a pointer is looked up in the pieces, the
+ * last one used first and then one by one: constant for a heap of few pieces, which is what the
+ * global allocator makes by doubling. A seal is 16 bits: a word of user data passes for a
+ * header once in 65536. Levels 2 and 3 take time in proportion to the size.
  */
 #include <mm/byte_tlsf.h>
 
 #include "bits.h"
 
-#define HEADER	  sizeof(size_t)
-#define GRAIN	  ((size_t)16)
-#define MIN_BLOCK ((size_t)32) /* header, two links, size */
-#define MAX_PIECE ((size_t)1 << 40)
-#define LOOK	  4
+#define UNIT	     ((size_t)8)
+#define HEADER	     sizeof(uint64_t)
+#define MIN_BLOCK    ((size_t)32) /* the least that can be in a list */
+#define TAIL	     (MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
+#define LINEAR	     ((size_t)512) /* sizes below have lists of their own */
+#define LINEAR_LOG   9u
+#define COL_LOG	     6u
+#define NLISTS	     (TLSF_ROWS * TLSF_COLS)
+#define BLOCK_LIMIT  ((size_t)1 << (LINEAR_LOG + TLSF_ROWS - 1))
+#define SCAN_DEPTH   4u
+#define SLACK	     0xca
+#define POISON	     0xdfdfdfdfdfdfdfdfu
+#define AUDIT_PERIOD 64u
 
-enum {
-	FREE = 1,
-	PREV_FREE = 2,
-	FIRST = 4,
-	QUARANTINED = 8,
-	FLAGS = 15,
-};
-
-#if MM_HARDEN >= 1
-#define CHECK_SHIFT 48
-#define SIZE_MASK   (((size_t)1 << CHECK_SHIFT) - 1 - FLAGS)
-#else
-#define SIZE_MASK (~(size_t)FLAGS)
-#endif
-
-#define CANARY_BYTES (MM_HARDEN >= 2 ? (size_t)8 : 0)
-#define CANARY	     0xca
-#define POISON	     0xdd
+/* The header word: seal in the top 16 bits, size, three flags. */
+#define FREE	  ((uint64_t)1)
+#define PREV_FREE ((uint64_t)2)
+#define WHOLE	  ((uint64_t)4) /* of a free block: it is all of its piece */
+#define HELD	  ((uint64_t)4) /* of a block that is not free: it is in the quarantine */
+#define SEAL_SHIFT 48u
+#define SEAL_MASK (~(uint64_t)0 << SEAL_SHIFT)
+#define SIZE_MASK (~SEAL_MASK & ~(uint64_t)7)
 
 struct tlsf_block {
-	size_t head;
-	struct tlsf_block *next, *prev; /* when free */
+	uint64_t head;
+	struct tlsf_block *next; /* this and the following only in free blocks */
+	struct tlsf_block **at;	 /* what points to this one */
 };
 
 struct tlsf_piece {
+	uint64_t sentinel; /* a header of size 0 */
 	struct tlsf_piece *next;
-	void *start; /* as it was given */
+	struct tlsf_piece *next_empty, **at_empty;
+	uintptr_t first; /* the first block */
+	void *start;	 /* as it was given */
 	size_t nbytes;
-	uintptr_t first, end; /* first block; the header of size zero */
 };
 
 static inline struct byte_tlsf *tlsf_of(struct byte_alloc *a)
 {
-	return (struct byte_tlsf *)(void *)a;
+	return (struct byte_tlsf *)a;
 }
 
-static inline const struct byte_tlsf *tlsf_of_const(const struct byte_alloc *a)
+static inline const struct byte_tlsf *const_tlsf_of(const struct byte_alloc *a)
 {
-	return (const struct byte_tlsf *)(const void *)a;
+	return (const struct byte_tlsf *)a;
 }
 
-/* --- Blocks ---------------------------------------------------------------- */
+/* --- Blocks ----------------------------------------------------------------- */
 
-static inline size_t check_of(const struct tlsf_block *b)
+static inline struct tlsf_block *block_at(uintptr_t addr)
 {
-#if MM_HARDEN >= 1
-	return ((uintptr_t)b * (size_t)0x9e3779b97f4a7c15u) & ~(((size_t)1 << CHECK_SHIFT) - 1);
-#else
-	(void)b;
-	return 0;
-#endif
+	return (struct tlsf_block *)addr;
 }
 
-static inline bool check_good(const struct tlsf_block *b)
+static inline struct tlsf_block *block_of(const void *p)
 {
-#if MM_HARDEN >= 1
-	return !((b->head ^ (uintptr_t)b * (size_t)0x9e3779b97f4a7c15u) >> CHECK_SHIFT);
-#else
-	(void)b;
-	return true;
-#endif
+	return block_at((uintptr_t)p - HEADER);
 }
 
-static inline void set_head(struct tlsf_block *b, size_t size, size_t flags)
+static inline uintptr_t payload(const struct tlsf_block *b)
 {
-	b->head = size | flags | check_of(b);
+	return (uintptr_t)b + HEADER;
 }
 
 static inline size_t size_of(const struct tlsf_block *b)
@@ -126,784 +121,859 @@ static inline size_t size_of(const struct tlsf_block *b)
 	return b->head & SIZE_MASK;
 }
 
-static inline struct tlsf_block *at(const struct tlsf_block *b, size_t offset)
+static inline struct tlsf_block *block_after(const struct tlsf_block *b, size_t nbytes)
 {
-	return (struct tlsf_block *)((uintptr_t)b + offset);
+	return block_at((uintptr_t)b + nbytes);
 }
 
-static inline struct tlsf_block *block_of(const void *p)
+static inline uint64_t *footer(const struct tlsf_block *b, size_t nbytes)
 {
-	return (struct tlsf_block *)((uintptr_t)p - HEADER);
+	return (uint64_t *)((uintptr_t)b + nbytes - HEADER);
 }
 
-static inline void *payload_of(const struct tlsf_block *b)
+static inline void set_free(struct tlsf_block *b, uint64_t head)
 {
-	return (void *)((uintptr_t)b + HEADER);
+	b->head = head;
+	*footer(b, head & SIZE_MASK) = head;
 }
 
-/* The boundary tag in front of b. Pre: PREV_FREE. */
-static inline size_t *tag_before(const struct tlsf_block *b)
+/* Pre: PREV_FREE of b. */
+static inline struct tlsf_block *block_before(const struct tlsf_block *b)
 {
-	return (size_t *)((uintptr_t)b - sizeof(size_t));
+	return block_at((uintptr_t)b - (((const uint64_t *)b)[-1] & SIZE_MASK));
 }
 
-static inline size_t needed(size_t size)
+/* The size of the block that serves a request. Exact: it follows from the layout alone. */
+static inline size_t block_bytes(size_t size, size_t align)
 {
-	size_t n = (size + HEADER + CANARY_BYTES + GRAIN - 1) & ~(GRAIN - 1);
+	size_t unit = align > UNIT ? 2 * UNIT : UNIT;
+	size_t nbytes = (size + HEADER + TAIL + unit - 1) & ~(unit - 1);
 
-	return n < MIN_BLOCK ? MIN_BLOCK : n;
+	return nbytes < MIN_BLOCK ? MIN_BLOCK : nbytes;
 }
 
-static inline struct tlsf_block *raw_at(uintptr_t address)
+/* Shifts of the second factor differ in their top bits, so alignments are told apart for sure. */
+static inline uint64_t seal(const struct byte_tlsf *h, uintptr_t p, size_t size, size_t align)
 {
-	return (struct tlsf_block *)address;
+	if (!MM_HARDEN)
+		return 0;
+	return ((p ^ h->secret) * 0x9e3779b97f4a7c15u + align * 0x03f79d71b4cb0a89u +
+		((uint64_t)size << SEAL_SHIFT)) & SEAL_MASK;
 }
 
-/* --- Faults that are found on the way -------------------------------------- */
+/* --- Pieces of memory ------------------------------------------------------- */
 
-static __attribute__((noinline, cold)) void report(enum mm_fault_kind kind, const void *p)
+static inline uintptr_t piece_end(const struct tlsf_piece *piece)
 {
-	mm_fault_report(&(struct mm_fault){.kind = kind, .allocator = "TLSF", .ptr = p});
+	return (uintptr_t)piece;
 }
 
-/* --- Canary and poison, level 2 and up ------------------------------------- */
-
-static inline void set_canary(struct tlsf_block *b, size_t size)
+static const struct tlsf_piece *piece_search(const struct byte_tlsf *h, uintptr_t addr)
 {
+	const struct tlsf_piece *piece = h->pieces;
+
+	while (piece && addr - piece->first >= piece_end(piece) - piece->first)
+		piece = piece->next;
+	return piece;
+}
+
+static __attribute__((noinline)) bool piece_switch(struct byte_tlsf *h, uintptr_t addr)
+{
+	const struct tlsf_piece *piece = piece_search(h, addr);
+
+	if (!piece || !MM_HARDEN)
+		return false;
+	h->first = piece->first;
+	h->span = piece_end(piece) - piece->first;
+	return true;
+}
+
+/* Is this an address in the blocks of some piece, which is then the one used last? */
+static inline bool owns(struct byte_tlsf *h, uintptr_t addr)
+{
+	return addr - h->first < h->span || piece_switch(h, addr);
+}
+
+static void piece_add_empty(struct byte_tlsf *h, struct tlsf_piece *piece)
+{
+	piece->next_empty = h->empty;
+	piece->at_empty = &h->empty;
+	if (h->empty)
+		h->empty->at_empty = &piece->next_empty;
+	h->empty = piece;
+}
+
+static void piece_remove_empty(struct tlsf_piece *piece)
+{
+	*piece->at_empty = piece->next_empty;
+	if (piece->next_empty)
+		piece->next_empty->at_empty = piece->at_empty;
+}
+
+/* --- Free lists ------------------------------------------------------------- */
+
+/* The list that a block of this size belongs to. */
+static inline size_t list_of(size_t nbytes)
+{
+	unsigned int log;
+
+	if (nbytes < LINEAR)
+		return nbytes / UNIT;
+	log = mm_fls(nbytes);
+	return ((size_t)(log - LINEAR_LOG) << COL_LOG) + (nbytes >> (log - COL_LOG));
+}
+
+static inline void list_insert(struct byte_tlsf *h, struct tlsf_block *b, size_t nbytes)
+{
+	size_t i = list_of(nbytes);
+	struct tlsf_block *next = h->lists[i];
+
+	b->next = next;
+	b->at = &h->lists[i];
+	h->lists[i] = b;
+	if (next) {
+		next->at = &b->next;
+		return;
+	}
+	h->cols[i / TLSF_COLS] |= (uint64_t)1 << (i % TLSF_COLS);
+	h->rows |= (uint64_t)1 << (i / TLSF_COLS);
+}
+
+static inline void list_mark_empty(struct byte_tlsf *h, size_t i)
+{
+	uint64_t cols = h->cols[i / TLSF_COLS] & ~((uint64_t)1 << (i % TLSF_COLS));
+
+	h->cols[i / TLSF_COLS] = cols;
+	if (!cols)
+		h->rows &= ~((uint64_t)1 << (i / TLSF_COLS));
+}
+
+/* The number of the list whose head this points to; NLISTS and more when it is a block's link. */
+static inline size_t list_index(const struct byte_tlsf *h, struct tlsf_block *const *at)
+{
+	return ((uintptr_t)at - (uintptr_t)h->lists) / sizeof(h->lists[0]);
+}
+
+static inline void list_remove(struct byte_tlsf *h, struct tlsf_block *b)
+{
+	struct tlsf_block *next = b->next;
+	struct tlsf_block **at = b->at;
+	size_t i;
+
+	*at = next;
+	if (next) {
+		next->at = at;
+		return;
+	}
+	i = list_index(h, at);
+	if (i < NLISTS)
+		list_mark_empty(h, i);
+}
+
+/* The first list from i on that has a block, or NLISTS. */
+static inline size_t list_search(const struct byte_tlsf *h, size_t i)
+{
+	size_t row = i / TLSF_COLS;
+	uint64_t bits = h->cols[row] >> (i % TLSF_COLS);
+
+	if (bits)
+		return i + mm_ctz(bits);
+	bits = h->rows & (~(uint64_t)1 << row);
+	if (!bits)
+		return NLISTS;
+	row = mm_ctz(bits);
+	return row * TLSF_COLS + mm_ctz(h->cols[row]);
+}
+
+/* --- Trust in metadata ------------------------------------------------------ */
+
+static void report_corrupt(const void *ptr)
+{
+	mm_fault_report(&(struct mm_fault){
+		.kind = MM_FAULT_CORRUPT, .allocator = byte_tlsf_ops.name, .ptr = ptr});
+}
+
+/* May a link be followed? */
+static inline bool link_valid(struct byte_tlsf *h, uintptr_t addr)
+{
+	return !(addr % UNIT) && owns(h, addr);
+}
+
+/* Do the links of a free block, which lies in a piece, and those around it agree? */
+static inline bool links_agree(struct byte_tlsf *h, const struct tlsf_block *b)
+{
+	const struct tlsf_block *next = b->next;
+	struct tlsf_block *const *at = b->at;
+
+	if (list_index(h, at) >= NLISTS && !owns(h, (uintptr_t)at))
+		return false;
+	if ((uintptr_t)at % UNIT || *at != b)
+		return false;
+	return !next || (link_valid(h, (uintptr_t)next) && next->at == &b->next);
+}
+
+/* Is what lies at b, inside a piece, a free block whose two tags agree? */
+static inline bool tags_agree(struct byte_tlsf *h, const struct tlsf_block *b)
+{
+	uint64_t head = b->head;
+	uint64_t *foot = footer(b, head & SIZE_MASK);
+
+	return (head & (FREE | PREV_FREE | SEAL_MASK)) == FREE && owns(h, (uintptr_t)foot) &&
+	       *foot == head;
+}
+
+static inline bool free_block_sound(struct byte_tlsf *h, const struct tlsf_block *b)
+{
+	return tags_agree(h, b) && (size_of(b) < MIN_BLOCK || links_agree(h, b));
+}
+
+/* A broken list is emptied: what was in it is lost, and nothing else. */
+static __attribute__((noinline)) void list_drop(struct byte_tlsf *h, size_t i)
+{
+	report_corrupt(h->lists[i]);
+	h->lists[i] = NULL;
+	list_mark_empty(h, i);
+}
+
+/* --- Poison and slack (level 2) --------------------------------------------- */
+
+/* The bytes of a free block between its links and its footer, clipped to [from, to). */
+static void poison_range(const struct tlsf_block *b, uintptr_t from, uintptr_t to)
+{
+	uintptr_t low = (uintptr_t)b + sizeof(*b);
+	uintptr_t high = (uintptr_t)footer(b, size_of(b));
+
+	from = from < low ? low : from;
+	to = to > high ? high : to;
+	for (; from < to; from += UNIT)
+		*(uint64_t *)from = POISON;
+}
+
+static bool poison_intact(const struct tlsf_block *b, uintptr_t from, uintptr_t to)
+{
+	uintptr_t low = (uintptr_t)b + sizeof(*b);
+	uintptr_t high = (uintptr_t)footer(b, size_of(b));
+
+	from = from < low ? low : from;
+	to = to > high ? high : to;
+	while (from < to && *(const uint64_t *)from == POISON)
+		from += UNIT;
+	return from >= to;
+}
+
+/* Reported, and the block used all the same: its metadata were verified, its contents are nobody's. */
+static void verify_poison(const struct tlsf_block *b, uintptr_t from, size_t nbytes)
+{
+	if (MM_HARDEN >= 2 && !poison_intact(b, from, from + nbytes))
+		mm_fault_report(&(struct mm_fault){.kind = MM_FAULT_WRITE_AFTER_FREE,
+						   .allocator = byte_tlsf_ops.name,
+						   .ptr = (const void *)payload(b)});
+}
+
+static void slack_write(struct tlsf_block *b, size_t size)
+{
+	uint8_t *p = (uint8_t *)payload(b);
+
 	if (MM_HARDEN >= 2)
-		__builtin_memset((uint8_t *)payload_of(b) + size, CANARY,
-				 size_of(b) - HEADER - size);
+		__builtin_memset(p + size, SLACK, size_of(b) - HEADER - size);
 }
 
-static bool all_bytes(const uint8_t *p, const uint8_t *end, uint8_t byte)
+static bool slack_intact(const struct tlsf_block *b, size_t size)
 {
-	for (; p < end; p++)
-		if (*p != byte)
+	const uint8_t *p = (const uint8_t *)payload(b);
+
+	for (size_t i = size; MM_HARDEN >= 2 && i < size_of(b) - HEADER; i++)
+		if (p[i] != SLACK)
 			return false;
 	return true;
 }
 
-static inline bool canary_good(const struct tlsf_block *b, size_t size)
+/* --- Giving back ------------------------------------------------------------ */
+
+/* Mark a free block that has become all of its piece. */
+static inline uint64_t whole_flag(struct byte_tlsf *h, struct tlsf_block *b,
+				  struct tlsf_block *after)
 {
-	const uint8_t *p = payload_of(b);
+	struct tlsf_piece *piece = (struct tlsf_piece *)after;
 
-	return MM_HARDEN < 2 || all_bytes(p + size, (const uint8_t *)b + size_of(b), CANARY);
+	if (size_of(after) || piece->first != (uintptr_t)b)
+		return 0;
+	piece_add_empty(h, piece);
+	return WHOLE;
 }
-
-static inline void poison(uintptr_t from, uintptr_t to)
-{
-	if (MM_HARDEN >= 2)
-		__builtin_memset((void *)from, POISON, to - from);
-}
-
-/* A free block is poison between its links and its size. */
-static bool poison_good(const struct tlsf_block *b, uintptr_t upto)
-{
-	uintptr_t end = (uintptr_t)b + size_of(b) - sizeof(size_t);
-
-	return all_bytes((const uint8_t *)b + sizeof(*b),
-			 (const uint8_t *)(upto < end ? upto : end), POISON);
-}
-
-/* --- Free lists ------------------------------------------------------------ */
-
-/* Pre: MIN_BLOCK <= size <= MAX_PIECE. */
-static inline unsigned int list_of(size_t size)
-{
-	unsigned int top;
-
-	if (size < GRAIN * TLSF_SL_COUNT)
-		return (unsigned int)(size / GRAIN);
-	top = mm_fls(size);
-	return (top - 9) * TLSF_SL_COUNT + (unsigned int)(size >> (top - 5));
-}
-
-static inline void mark_empty(struct byte_tlsf *t, unsigned int list)
-{
-	unsigned int fl = list / TLSF_SL_COUNT;
-
-	t->sl_map[fl] &= ~((uint32_t)1 << (list % TLSF_SL_COUNT));
-	if (!t->sl_map[fl])
-		t->fl_map &= ~((uint64_t)1 << fl);
-}
-
-static inline void insert(struct byte_tlsf *t, struct tlsf_block *b, size_t size)
-{
-	unsigned int list = list_of(size);
-	struct tlsf_block *old = t->list[list];
-
-	b->next = old;
-	b->prev = NULL;
-	t->list[list] = b;
-	t->nfree++;
-	if (old) {
-		old->prev = b;
-		return;
-	}
-	t->fl_map |= (uint64_t)1 << (list / TLSF_SL_COUNT);
-	t->sl_map[list / TLSF_SL_COUNT] |= (uint32_t)1 << (list % TLSF_SL_COUNT);
-}
-
-static const struct tlsf_piece *piece_of(const struct byte_tlsf *t, const struct tlsf_block *b);
-
-/* May this be a free block that is linked? Reads memory of the pieces only. */
-static bool plausible_free(const struct byte_tlsf *t, const struct tlsf_block *b)
-{
-	return !(((uintptr_t)b + HEADER) & (GRAIN - 1)) && piece_of(t, b) && check_good(b) &&
-	       (b->head & FREE);
-}
-
-/* Do b's links agree with its neighbours in the list? */
-static inline bool links_good(const struct byte_tlsf *t, const struct tlsf_block *b,
-			      unsigned int list)
-{
-	if (MM_HARDEN < 1)
-		return true;
-	if (b->next && (!plausible_free(t, b->next) || b->next->prev != b))
-		return false;
-	if (!b->prev)
-		return t->list[list] == b;
-	return plausible_free(t, b->prev) && b->prev->next == b;
-}
-
-static __attribute__((noinline, cold)) void drop_list(struct byte_tlsf *t, unsigned int list,
-						      const void *where)
-{
-	report(MM_FAULT_CORRUPT, where);
-	t->list[list] = NULL;
-	mark_empty(t, list);
-}
-
-/* Pre: links_good. */
-static inline void unlink(struct byte_tlsf *t, struct tlsf_block *b, unsigned int list)
-{
-	struct tlsf_block *next = b->next;
-
-	t->nfree--;
-	if (next)
-		next->prev = b->prev;
-	if (b->prev) {
-		b->prev->next = next;
-		return;
-	}
-	t->list[list] = next;
-	if (!next)
-		mark_empty(t, list);
-}
-
-/* A block of at least `need` bytes, and its list; NULL when there is none. Stays linked. */
-static inline struct tlsf_block *find(const struct byte_tlsf *t, size_t need, unsigned int *list)
-{
-	unsigned int at_list = list_of(need), fl, sl = at_list % TLSF_SL_COUNT, look = LOOK;
-	struct tlsf_block *b = t->list[at_list];
-	uint64_t map;
-
-	for (; b && look; b = b->next, look--) {
-		if (MM_HARDEN >= 1 && !plausible_free(t, b))
-			break; /* the caller finds it again when it takes the list's head */
-		if (size_of(b) >= need) {
-			*list = at_list;
-			return b;
-		}
-	}
-	fl = at_list / TLSF_SL_COUNT;
-	map = t->sl_map[fl] & (~(uint64_t)1 << sl);
-	if (!map) {
-		map = t->fl_map & (~(uint64_t)1 << fl);
-		if (!map)
-			return NULL;
-		fl = mm_ctz(map);
-		map = t->sl_map[fl];
-	}
-	at_list = fl * TLSF_SL_COUNT + mm_ctz(map);
-	*list = at_list;
-	return t->list[at_list];
-}
-
-/* --- Pieces ---------------------------------------------------------------- */
-
-static inline bool in_piece(const struct tlsf_piece *p, const struct tlsf_block *b)
-{
-	return (uintptr_t)b >= p->first && (uintptr_t)b < p->end;
-}
-
-static const struct tlsf_piece *piece_of(const struct byte_tlsf *t, const struct tlsf_block *b)
-{
-	if (t->hot && in_piece(t->hot, b))
-		return t->hot;
-	for (const struct tlsf_piece *p = t->pieces; p; p = p->next)
-		if (in_piece(p, b))
-			return p;
-	return NULL;
-}
-
-/* The same, and remember it. */
-static inline struct tlsf_piece *piece_of_hot(struct byte_tlsf *t, const struct tlsf_block *b)
-{
-	if (!t->hot || !in_piece(t->hot, b)) {
-		struct tlsf_piece *p = (struct tlsf_piece *)(uintptr_t)piece_of(t, b);
-
-		if (!p)
-			return NULL;
-		t->hot = p;
-	}
-	return t->hot;
-}
-
-static bool overlaps(const struct byte_tlsf *t, uintptr_t start, uintptr_t end)
-{
-	for (const struct tlsf_piece *p = t->pieces; p; p = p->next)
-		if (start < (uintptr_t)p->start + p->nbytes && (uintptr_t)p->start < end)
-			return true;
-	return false;
-}
-
-static void link_piece(struct byte_tlsf *t, struct tlsf_piece *p)
-{
-	struct tlsf_piece **at_piece = &t->pieces;
-
-	while (*at_piece && *at_piece < p)
-		at_piece = &(*at_piece)->next;
-	p->next = *at_piece;
-	*at_piece = p;
-}
-
-static enum alloc_result tlsf_add_memory(struct byte_alloc *a, void *start, size_t nbytes)
-{
-	struct byte_tlsf *t = tlsf_of(a);
-	uintptr_t from = mm_align_up((uintptr_t)start, GRAIN), first, end;
-	struct tlsf_piece *p = (struct tlsf_piece *)from;
-	struct tlsf_block *b;
-
-	if (!start || nbytes > MAX_PIECE || (uintptr_t)start + nbytes < (uintptr_t)start ||
-	    from < (uintptr_t)start)
-		return ALLOC_INVALID_PARAM;
-	first = from + mm_align_up(sizeof(*p), GRAIN) + HEADER;
-	end = mm_align_down((uintptr_t)start + nbytes, GRAIN) - HEADER;
-	if (nbytes < sizeof(*p) + MIN_BLOCK + 4 * GRAIN || end < first + MIN_BLOCK)
-		return ALLOC_INVALID_PARAM;
-	if (overlaps(t, (uintptr_t)start, (uintptr_t)start + nbytes))
-		return ALLOC_MEMORY_OVERLAP;
-	*p = (struct tlsf_piece){.start = start, .nbytes = nbytes, .first = first, .end = end};
-	link_piece(t, p);
-	t->total += nbytes;
-	t->capacity += end - first;
-
-	b = raw_at(first);
-	poison(first, end);
-	set_head(b, end - first, FREE | FIRST);
-	*tag_before(raw_at(end)) = end - first;
-	set_head(raw_at(end), 0, PREV_FREE);
-	insert(t, b, end - first);
-	t->nfree_pieces++;
-	return ALLOC_OK;
-}
-
-static enum alloc_result tlsf_init(struct byte_alloc *a, void *start, size_t nbytes)
-{
-	const struct byte_ops *ops = a->ops;
-
-	*tlsf_of(a) = (struct byte_tlsf){.base.ops = ops};
-	return tlsf_add_memory(a, start, nbytes);
-}
-
-static inline bool is_whole_piece(const struct tlsf_block *b)
-{
-	return (b->head & FIRST) && !size_of(at(b, size_of(b)));
-}
-
-/* --- Allocation ------------------------------------------------------------ */
-
-/* Make what lies at b, `size` bytes in front of the used block `next`, a free block. */
-static inline void make_free(struct byte_tlsf *t, struct tlsf_block *b, size_t size, size_t flags)
-{
-	set_head(b, size, FREE | flags);
-	*tag_before(at(b, size)) = size;
-	insert(t, b, size);
-}
-
-/* Pre: b is free and linked in `list`. Unlinks it, or drops the list when it is broken. */
-static inline bool take(struct byte_tlsf *t, struct tlsf_block *b, unsigned int list)
-{
-	size_t size;
-
-	if (MM_HARDEN >= 1 && (!plausible_free(t, b) || !links_good(t, b, list))) {
-		drop_list(t, list, b);
-		return false;
-	}
-	size = size_of(b);
-	if (MM_HARDEN >= 1 && (!piece_of(t, at(b, size - HEADER)) || *tag_before(at(b, size)) != size)) {
-		drop_list(t, list, b);
-		return false;
-	}
-	unlink(t, b, list);
-	if (__builtin_expect(is_whole_piece(b), 0))
-		t->nfree_pieces--;
-	return true;
-}
-
-/* Pre: b, of `have` bytes, is no longer linked. Uses `need` of them and frees the rest. */
-static inline void use(struct byte_tlsf *t, struct tlsf_block *b, size_t have, size_t need,
-		       size_t flags)
-{
-	if (have - need >= MIN_BLOCK) {
-		make_free(t, at(b, need), have - need, 0);
-	} else {
-		need = have;
-		at(b, have)->head &= ~(size_t)PREV_FREE;
-	}
-	set_head(b, need, flags);
-	t->used += need;
-}
-
-static inline void verify_poison(const struct tlsf_block *b, size_t nbytes)
-{
-	if (MM_HARDEN >= 2 && !poison_good(b, (uintptr_t)b + nbytes))
-		report(MM_FAULT_WRITE_AFTER_FREE, payload_of(b));
-}
-
-/* More than the default alignment: free what lies in front of the first good place. */
-static __attribute__((noinline)) void *alloc_aligned(struct byte_tlsf *t, size_t need, size_t align,
-						     size_t size)
-{
-	size_t have, gap;
-	unsigned int list;
-	struct tlsf_block *b;
-	size_t flags;
-
-	do {
-		b = find(t, need + align + GRAIN, &list);
-		if (!b)
-			return NULL;
-	} while (!take(t, b, list));
-	have = size_of(b);
-	flags = b->head & FIRST;
-	gap = mm_align_up((uintptr_t)payload_of(b), align) - (uintptr_t)payload_of(b);
-	if (gap && gap < MIN_BLOCK)
-		gap += align;
-	verify_poison(b, have);
-	if (gap) {
-		make_free(t, b, gap, flags);
-		b = at(b, gap);
-		flags = PREV_FREE;
-	}
-	use(t, b, have - gap, need, flags);
-	set_canary(b, size);
-	return payload_of(b);
-}
-
-static void *alloc_now(struct byte_tlsf *t, size_t size, size_t align)
-{
-	size_t need;
-	unsigned int list;
-	struct tlsf_block *b;
-
-	if (__builtin_expect(size > MAX_PIECE - 2 * MM_MAX_ALIGN, 0))
-		return NULL;
-	need = needed(size);
-	if (__builtin_expect(align > GRAIN, 0))
-		return alloc_aligned(t, need, align, size);
-	do {
-		b = find(t, need, &list);
-		if (__builtin_expect(!b, 0))
-			return NULL;
-	} while (!take(t, b, list));
-	verify_poison(b, need);
-	use(t, b, size_of(b), need, b->head & FIRST);
-	set_canary(b, size);
-	return payload_of(b);
-}
-
-/* --- Freeing --------------------------------------------------------------- */
 
 /*
- * A header that has no good check: is there a block at all, whose header was
- * written over, or does p point somewhere else? The blocks of the piece tell.
+ * Make [b, b + nbytes) free and merge it with the free blocks around it. b need not
+ * have been a block; prev_free says what lies before it.
  */
-static __attribute__((noinline, cold)) enum mm_fault_kind bad_header(const struct tlsf_piece *p,
-								     const struct tlsf_block *b)
+static inline void release(struct byte_tlsf *h, struct tlsf_block *b, size_t nbytes,
+			   uint64_t prev_free)
 {
-	const struct tlsf_block *w = raw_at(p->first);
+	struct tlsf_block *after = block_after(b, nbytes);
+	uintptr_t from = (uintptr_t)b;
+	uintptr_t to = (uintptr_t)after;
 
-	while ((uintptr_t)w < (uintptr_t)b && check_good(w) && size_of(w) >= MIN_BLOCK)
-		w = at(w, size_of(w));
-	return w == b ? MM_FAULT_CORRUPT : MM_FAULT_FOREIGN;
-}
+	if (after->head & FREE) {
+		size_t more = size_of(after);
 
-/* Is p a live block of this layout, and are its neighbours sound? Level 1 and up. */
-static inline enum mm_fault_kind verify(struct byte_tlsf *t, const void *p, size_t size,
-					size_t align)
-{
-	const struct tlsf_block *b = block_of(p), *next;
-	const struct tlsf_piece *piece;
-	size_t have;
-
-	if ((uintptr_t)p & (GRAIN - 1))
-		return MM_FAULT_MISALIGNED;
-	piece = piece_of_hot(t, b);
-	if (!piece)
-		return MM_FAULT_FOREIGN;
-	if (!check_good(b))
-		return bad_header(piece, b);
-	if (b->head & (FREE | QUARANTINED))
-		return MM_FAULT_DOUBLE_FREE;
-	have = size_of(b);
-	if (have < MIN_BLOCK || have > piece->end - (uintptr_t)b)
-		return MM_FAULT_CORRUPT;
-	next = at(b, have);
-	if (!check_good(next) || (next->head & PREV_FREE))
-		return MM_FAULT_OVERFLOW;
-	if (have - needed(size) >= MIN_BLOCK || ((uintptr_t)p & (align - 1)))
-		return MM_FAULT_WRONG_LAYOUT;
-	return canary_good(b, size) ? MM_FAULT_NONE : MM_FAULT_OVERFLOW;
-}
-
-/* The free block in front of b; NULL when what should describe it is broken. */
-static inline struct tlsf_block *free_before(const struct byte_tlsf *t, const struct tlsf_block *b)
-{
-	size_t size = *tag_before(b);
-	struct tlsf_block *prev = (struct tlsf_block *)((uintptr_t)b - size);
-
-	if (MM_HARDEN < 1)
-		return prev;
-	if (size < MIN_BLOCK || size > (uintptr_t)b || (size & (GRAIN - 1)) ||
-	    !plausible_free(t, prev) || size_of(prev) != size)
-		return NULL;
-	return prev;
-}
-
-/* Pre: b is a used block, all of it is as it should be but for its neighbours. */
-static enum mm_fault_kind release(struct byte_tlsf *t, struct tlsf_block *b)
-{
-	size_t have = size_of(b), size = have, flags = b->head & FIRST;
-	struct tlsf_block *next = at(b, have), *prev = NULL;
-	uintptr_t from = (uintptr_t)b, to = (uintptr_t)next;
-	unsigned int prev_list = 0, next_list = 0;
-
-	/* Verify both before anything is changed. */
-	if (b->head & PREV_FREE) {
-		prev = free_before(t, b);
-		if (!prev)
-			return MM_FAULT_CORRUPT;
-		prev_list = list_of(size_of(prev));
-		if (!links_good(t, prev, prev_list))
-			return MM_FAULT_CORRUPT;
-	}
-	if (next->head & FREE) {
-		next_list = list_of(size_of(next));
-		if (!links_good(t, next, next_list))
-			return MM_FAULT_CORRUPT;
-		unlink(t, next, next_list);
-		size += size_of(next);
-		to = (uintptr_t)next + sizeof(*next);
+		if (more >= MIN_BLOCK)
+			list_remove(h, after);
+		nbytes += more;
+		after = block_after(after, more);
 	} else {
-		next->head |= PREV_FREE;
+		after->head |= PREV_FREE;
 	}
-	/* A second free of the same pointer finds this, unless the memory is used again before. */
-	b->head |= FREE;
-	if (prev) {
-		if (MM_HARDEN >= 1 && !links_good(t, prev, prev_list))
-			return MM_FAULT_CORRUPT;
-		unlink(t, prev, prev_list);
-		size += size_of(prev);
-		flags = prev->head & FIRST;
-		from -= sizeof(size_t);
-		b = prev;
+	if (prev_free) {
+		struct tlsf_block *before = block_before(b);
+		size_t more = size_of(before);
+
+		if (MM_HARDEN)
+			b->head = FREE; /* what is found there by a double free */
+		if (more >= MIN_BLOCK)
+			list_remove(h, before);
+		nbytes += more;
+		b = before;
 	}
-	poison(from, to); /* of the neighbours only what was header, links or size */
-	t->used -= have;
-	make_free(t, b, size, flags);
-	if (__builtin_expect(is_whole_piece(b), 0))
-		t->nfree_pieces++;
-	return MM_FAULT_NONE;
+	set_free(b, nbytes | FREE | whole_flag(h, b, after));
+	if (nbytes >= MIN_BLOCK)
+		list_insert(h, b, nbytes);
+	if (MM_HARDEN >= 2)
+		poison_range(b, from - HEADER, to + sizeof(*b));
 }
 
-/* --- Level 3 --------------------------------------------------------------- */
+/* Can the live block b of the piece used last be merged with what is around it? */
+static inline bool neighbours_sound(struct byte_tlsf *h, const struct tlsf_block *b)
+{
+	const struct tlsf_block *after = block_after(b, size_of(b));
+	uintptr_t end = h->first + h->span;
 
-#if MM_HARDEN >= 3
-#define WALK_EVERY 64
+	if ((after->head & PREV_FREE) || ((uintptr_t)after == end) != !size_of(after))
+		return false;
+	if ((after->head & FREE) && !free_block_sound(h, after))
+		return false;
+	if (!(b->head & PREV_FREE))
+		return true;
+	if (!owns(h, (uintptr_t)block_before(b)) || !free_block_sound(h, block_before(b)))
+		return false;
+	return block_after(block_before(b), size_of(block_before(b))) == b;
+}
+
+/* Why a pointer into a piece has not the header that the caller's layout asks for. */
+static __attribute__((noinline)) enum mm_fault_kind diagnose(struct byte_tlsf *h, uintptr_t p,
+							     size_t align)
+{
+	const struct tlsf_block *b = block_of((const void *)p);
+	uint64_t head = b->head;
+
+	if ((head & (FREE | SEAL_MASK)) == FREE || head == POISON ||
+	    head == ((head & (SIZE_MASK | PREV_FREE)) | HELD | seal(h, p, 0, 0)))
+		return MM_FAULT_DOUBLE_FREE;
+	if (p & (align - 1))
+		return MM_FAULT_MISALIGNED;
+	if (size_of(b) < MIN_BLOCK || !owns(h, (uintptr_t)footer(b, size_of(b))))
+		return MM_FAULT_FOREIGN;
+	/* A layout that makes the seal right is the one it was allocated with. */
+	for (size_t a = 1; a <= MM_MAX_ALIGN; a *= 2)
+		for (size_t slack = 0; slack < MIN_BLOCK && slack < size_of(b) - HEADER; slack++)
+			if ((head & SEAL_MASK) == seal(h, p, size_of(b) - HEADER - slack, a))
+				return MM_FAULT_WRONG_LAYOUT;
+	return MM_FAULT_FOREIGN;
+}
+
+/* Is p a live block of this layout? */
+static inline enum mm_fault_kind verify_live(struct byte_tlsf *h, uintptr_t p, size_t size,
+					     size_t align)
+{
+	const struct tlsf_block *b = block_at(p - HEADER);
+	uint64_t expected;
+
+	if (!owns(h, (uintptr_t)b))
+		return MM_FAULT_FOREIGN;
+	if (!MM_HARDEN)
+		return MM_FAULT_NONE;
+	if (p % UNIT)
+		return MM_FAULT_MISALIGNED;
+	expected = block_bytes(size, align) | seal(h, p, size, align);
+	if ((b->head & ~PREV_FREE) != expected)
+		return diagnose(h, p, align);
+	/* The seal holds, so did the size: but is the claimed size possible? */
+	return slack_intact(b, size) ? MM_FAULT_NONE : MM_FAULT_OVERFLOW;
+}
+
+/* --- Quarantine and audit (level 3) ----------------------------------------- */
+
+static void held_release(struct byte_tlsf *h, unsigned int slot)
+{
+	struct tlsf_block *b = block_at(h->held[slot]);
+
+	if (!b)
+		return;
+	h->held[slot] = 0;
+	if (!owns(h, (uintptr_t)b) || !neighbours_sound(h, b)) {
+		report_corrupt((const void *)payload(b));
+		return;
+	}
+	for (uintptr_t p = payload(b); p < (uintptr_t)b + size_of(b); p += UNIT)
+		if (*(const uint64_t *)p != POISON) {
+			mm_fault_report(&(struct mm_fault){.kind = MM_FAULT_WRITE_AFTER_FREE,
+							   .allocator = byte_tlsf_ops.name,
+							   .ptr = (const void *)payload(b)});
+			break;
+		}
+	release(h, b, size_of(b), b->head & PREV_FREE);
+}
+
+static void held_flush(struct byte_tlsf *h)
+{
+	for (unsigned int i = 0; i < TLSF_QUARANTINE; i++)
+		held_release(h, i);
+}
+
+/* Keep a block that was just freed; the one that has been there longest leaves. */
+static void held_add(struct byte_tlsf *h, struct tlsf_block *b)
+{
+	unsigned int slot = h->held_next++ % TLSF_QUARANTINE;
+
+	held_release(h, slot);
+	b->head = (b->head & (SIZE_MASK | PREV_FREE)) | HELD | seal(h, payload(b), 0, 0);
+	for (uintptr_t p = payload(b); p < (uintptr_t)b + size_of(b); p += UNIT)
+		*(uint64_t *)p = POISON;
+	h->held[slot] = (uintptr_t)b;
+}
 
 static const void *tlsf_check(const struct byte_alloc *a);
 
-static void leave_quarantine(struct byte_tlsf *t, unsigned int i)
-{
-	struct tlsf_block *b = t->quarantine[i];
-	const uint8_t *p;
-	enum mm_fault_kind f;
-
-	t->quarantine[i] = NULL;
-	if (!b)
-		return;
-	p = payload_of(b);
-	if (!all_bytes(p, (const uint8_t *)b + size_of(b), POISON))
-		report(MM_FAULT_WRITE_AFTER_FREE, p);
-	b->head &= ~(size_t)QUARANTINED;
-	t->used += size_of(b);
-	f = release(t, b);
-	if (f)
-		report(f, p);
-}
-
-static void flush_quarantine(struct byte_tlsf *t)
-{
-	for (unsigned int i = 0; i < TLSF_QUARANTINE; i++)
-		leave_quarantine(t, (t->quarantine_next + i) % TLSF_QUARANTINE);
-}
-
-static enum mm_fault_kind into_quarantine(struct byte_tlsf *t, struct tlsf_block *b)
-{
-	unsigned int i = t->quarantine_next;
-
-	leave_quarantine(t, i);
-	b->head |= QUARANTINED;
-	t->used -= size_of(b);
-	poison((uintptr_t)payload_of(b), (uintptr_t)b + size_of(b));
-	t->quarantine[i] = b;
-	t->quarantine_next = (i + 1) % TLSF_QUARANTINE;
-	return MM_FAULT_NONE;
-}
-
-static void walk_sometimes(struct byte_tlsf *t)
+static void audit(struct byte_tlsf *h)
 {
 	const void *broken;
 
-	if (++t->calls % WALK_EVERY)
+	if (MM_HARDEN < 3 || ++h->tick % AUDIT_PERIOD)
 		return;
-	broken = tlsf_check(&t->base);
+	broken = tlsf_check(&h->base);
 	if (broken)
-		report(MM_FAULT_CORRUPT, broken);
+		report_corrupt(broken);
 }
-#endif
 
-/* --- The operations -------------------------------------------------------- */
+/* --- Allocation ------------------------------------------------------------- */
+
+static inline bool fits(const struct tlsf_block *b, size_t need, size_t align)
+{
+	return size_of(b) >= need + (-payload(b) & (align - 1));
+}
+
+/* The first block of the first list from i on that has one; broken lists are dropped. */
+static inline struct tlsf_block *find_from(struct byte_tlsf *h, size_t i)
+{
+	while ((i = list_search(h, i)) < NLISTS) {
+		struct tlsf_block *b = h->lists[i];
+
+		if (!MM_HARDEN || (b->at == &h->lists[i] && free_block_sound(h, b)))
+			return b;
+		list_drop(h, i);
+	}
+	return NULL;
+}
+
+/* Some blocks of list i may fit: look at a few. */
+static struct tlsf_block *find_among(struct byte_tlsf *h, size_t i, size_t need, size_t align)
+{
+	struct tlsf_block *b = h->lists[i];
+
+	for (unsigned int n = 0; b && n < SCAN_DEPTH; n++, b = b->next) {
+		if (MM_HARDEN && !free_block_sound(h, b)) {
+			list_drop(h, i);
+			return NULL;
+		}
+		if (fits(b, need, align))
+			return b;
+	}
+	return NULL;
+}
+
+/* The list from which on every block is large enough. */
+static inline size_t list_above(size_t nbytes)
+{
+	return nbytes < LINEAR ? nbytes / UNIT : list_of(nbytes) + 1;
+}
+
+static __attribute__((noinline)) struct tlsf_block *find_large(struct byte_tlsf *h, size_t need,
+							       size_t align)
+{
+	size_t most = need + (align > UNIT ? align - UNIT : 0);
+	struct tlsf_block *b;
+
+	if (most >= BLOCK_LIMIT - BLOCK_LIMIT / TLSF_COLS)
+		return NULL;
+	b = find_among(h, list_of(need), need, align);
+	if (b)
+		return b;
+	b = find_from(h, list_above(need));
+	if (!b || fits(b, need, align))
+		return b;
+	return find_from(h, list_above(most));
+}
+
+static inline struct tlsf_block *find(struct byte_tlsf *h, size_t need, size_t align)
+{
+	if (need < LINEAR && align <= UNIT)
+		return find_from(h, need / UNIT);
+	return find_large(h, need, align);
+}
+
+/* Cut the free block b down to what comes before its byte `gap`. It stays free. */
+static struct tlsf_block *leave_gap(struct byte_tlsf *h, struct tlsf_block *b, size_t gap)
+{
+	set_free(b, gap | FREE);
+	if (gap >= MIN_BLOCK)
+		list_insert(h, b, gap);
+	return block_after(b, gap);
+}
+
+/* Take `need` bytes at `gap` out of a free block that has them; the rest is left free. */
+static inline struct tlsf_block *carve(struct byte_tlsf *h, struct tlsf_block *b, size_t need,
+				       size_t gap)
+{
+	uint64_t head = b->head;
+	size_t nbytes = head & SIZE_MASK;
+	size_t rest = nbytes - gap - need;
+	struct tlsf_block *after = block_after(b, nbytes - rest);
+
+	list_remove(h, b);
+	if (head & WHOLE)
+		piece_remove_empty((struct tlsf_piece *)block_after(b, nbytes));
+	verify_poison(b, (uintptr_t)b + gap, need);
+	if (gap)
+		b = leave_gap(h, b, gap);
+	if (!rest) {
+		after->head &= ~PREV_FREE;
+	} else {
+		set_free(after, rest | FREE);
+		if (rest >= MIN_BLOCK)
+			list_insert(h, after, rest);
+	}
+	h->free_bytes -= need;
+	return b;
+}
+
+/* Under the quarantine, memory is out only when that is empty too. */
+static struct tlsf_block *find_harder(struct byte_tlsf *h, size_t need, size_t align)
+{
+	if (MM_HARDEN < 3)
+		return NULL;
+	held_flush(h);
+	return find(h, need, align);
+}
 
 static void *tlsf_alloc(struct byte_alloc *a, size_t size, size_t align)
 {
-	struct byte_tlsf *t = tlsf_of(a);
-#if MM_HARDEN >= 3
-	void *p;
+	struct byte_tlsf *h = tlsf_of(a);
+	size_t need = block_bytes(size, align);
+	struct tlsf_block *b;
+	size_t gap;
 
-	walk_sometimes(t);
-	p = alloc_now(t, size, align);
-	if (p)
-		return p;
-	flush_quarantine(t);
-#endif
-	return alloc_now(t, size, align);
+	audit(h);
+	b = find(h, need, align);
+	if (!b)
+		b = find_harder(h, need, align);
+	if (!b)
+		return NULL;
+	gap = -payload(b) & (align - 1);
+	b = carve(h, b, need, gap);
+	b->head = need | (gap ? PREV_FREE : 0) | seal(h, payload(b), size, align);
+	slack_write(b, size);
+	return (void *)payload(b);
 }
 
 static enum mm_fault_kind tlsf_dealloc(struct byte_alloc *a, void *p, size_t size, size_t align)
 {
-	struct byte_tlsf *t = tlsf_of(a);
+	struct byte_tlsf *h = tlsf_of(a);
+	enum mm_fault_kind fault = verify_live(h, (uintptr_t)p, size, align);
+	struct tlsf_block *b = block_of(p);
 
-	if (MM_HARDEN >= 1) {
-		enum mm_fault_kind f = verify(t, p, size, align);
-
-		if (__builtin_expect(f != MM_FAULT_NONE, 0))
-			return f;
-	}
-#if MM_HARDEN >= 3
-	walk_sometimes(t);
-	return into_quarantine(t, block_of(p));
-#else
-	return release(t, block_of(p));
-#endif
+	if (fault != MM_FAULT_NONE)
+		return fault;
+	if (MM_HARDEN && !neighbours_sound(h, b))
+		return MM_FAULT_CORRUPT;
+	h->free_bytes += size_of(b);
+	if (MM_HARDEN >= 3)
+		held_add(h, b);
+	else
+		release(h, b, size_of(b), b->head & PREV_FREE);
+	audit(h);
+	return MM_FAULT_NONE;
 }
 
-/* Give back what b has beyond `need`. */
-static void shrink(struct byte_tlsf *t, struct tlsf_block *b, size_t need)
+/* --- Resize ----------------------------------------------------------------- */
+
+/* Absorb the free block after b, whose size suffices, and give back what is too much. */
+static void grow(struct byte_tlsf *h, struct tlsf_block *b, size_t need)
 {
 	size_t have = size_of(b);
-	struct tlsf_block *rest = at(b, need);
+	struct tlsf_block *after = block_after(b, have);
+	size_t all = have + size_of(after);
 
-	if (have - need < MIN_BLOCK)
-		return;
-	set_head(b, need, b->head & (FIRST | PREV_FREE));
-	set_head(rest, have - need, 0);
-	(void)release(t, rest);
-}
-
-static bool grow(struct byte_tlsf *t, struct tlsf_block *b, size_t need)
-{
-	size_t have = size_of(b);
-	struct tlsf_block *next = at(b, have);
-	unsigned int list;
-
-	if (!(next->head & FREE) || have + size_of(next) < need)
-		return false;
-	list = list_of(size_of(next));
-	if (!take(t, next, list))
-		return false;
-	t->used -= have;
-	use(t, b, have + size_of(next), need, b->head & (FIRST | PREV_FREE));
-	return true;
+	verify_poison(after, (uintptr_t)after, need - have);
+	if (size_of(after) >= MIN_BLOCK)
+		list_remove(h, after);
+	h->free_bytes -= need - have;
+	if (all > need)
+		release(h, block_after(b, need), all - need, 0);
+	else
+		block_after(b, need)->head &= ~PREV_FREE;
 }
 
 static bool tlsf_resize(struct byte_alloc *a, void *p, size_t old_size, size_t align,
 			size_t new_size)
 {
-	struct byte_tlsf *t = tlsf_of(a);
+	struct byte_tlsf *h = tlsf_of(a);
 	struct tlsf_block *b = block_of(p);
-	size_t need;
+	size_t need = block_bytes(new_size, align);
+	struct tlsf_block *after;
+	size_t have;
 
-	if (!new_size || new_size > MAX_PIECE - 2 * MM_MAX_ALIGN)
+	if (verify_live(h, (uintptr_t)p, old_size, align) != MM_FAULT_NONE)
 		return false;
-	if (MM_HARDEN >= 1 && verify(t, p, old_size, align) != MM_FAULT_NONE)
+	if (MM_HARDEN && !neighbours_sound(h, b))
 		return false;
-	need = needed(new_size);
-	if (need > size_of(b)) {
-		if (!grow(t, b, need))
-			return false;
-	} else {
-		shrink(t, b, need);
+	have = size_of(b);
+	after = block_after(b, have);
+	if (need > have && (!(after->head & FREE) || size_of(after) < need - have))
+		return false;
+	if (need > have)
+		grow(h, b, need);
+	if (need < have) {
+		h->free_bytes += have - need;
+		release(h, block_after(b, need), have - need, 0);
 	}
-	set_canary(b, new_size);
+	b->head = need | (b->head & PREV_FREE) | seal(h, (uintptr_t)p, new_size, align);
+	slack_write(b, new_size);
 	return true;
 }
 
+/* --- Memory in and out ------------------------------------------------------ */
+
+static bool overlaps(const struct byte_tlsf *h, uintptr_t start, size_t nbytes)
+{
+	for (const struct tlsf_piece *p = h->pieces; p; p = p->next)
+		if (start < (uintptr_t)p->start + p->nbytes &&
+		    (uintptr_t)p->start < start + nbytes)
+			return true;
+	return false;
+}
+
+static void piece_link(struct byte_tlsf *h, struct tlsf_piece *piece)
+{
+	struct tlsf_piece **at = &h->pieces;
+
+	while (*at && (*at)->first < piece->first)
+		at = &(*at)->next;
+	piece->next = *at;
+	*at = piece;
+}
+
+/* Level 0 looks at the hull of all pieces only, the others at one piece. */
+static void set_bounds(struct byte_tlsf *h)
+{
+	const struct tlsf_piece *last = h->pieces;
+
+	h->first = last ? last->first : 0;
+	while (!MM_HARDEN && last && last->next)
+		last = last->next;
+	h->span = last ? piece_end(last) - h->first : 0;
+}
+
+static enum alloc_result tlsf_add_memory(struct byte_alloc *a, void *start, size_t nbytes)
+{
+	struct byte_tlsf *h = tlsf_of(a);
+	uintptr_t first = mm_align_up((uintptr_t)start, 2 * UNIT) + HEADER;
+	uintptr_t limit = (uintptr_t)start + nbytes;
+	struct tlsf_piece *piece;
+	size_t room;
+
+	if (!start || limit < (uintptr_t)start || nbytes < sizeof(*piece) + MIN_BLOCK + 4 * UNIT ||
+	    nbytes >= BLOCK_LIMIT)
+		return ALLOC_INVALID_PARAM;
+	if (overlaps(h, (uintptr_t)start, nbytes))
+		return ALLOC_MEMORY_OVERLAP;
+	piece = (struct tlsf_piece *)mm_align_down(limit - sizeof(*piece), UNIT);
+	room = piece_end(piece) - first;
+	*piece = (struct tlsf_piece){.first = first, .start = start, .nbytes = nbytes};
+	piece_link(h, piece);
+	if (!h->secret)
+		h->secret = ((uintptr_t)h + (uintptr_t)start) * 0xd6e8feb86659fd93u | 1;
+	release(h, block_at(first), room, 0);
+	h->free_bytes += room;
+	h->capacity += room;
+	h->total_bytes += nbytes;
+	set_bounds(h);
+	return ALLOC_OK;
+}
+
+static enum alloc_result tlsf_init(struct byte_alloc *a, void *start, size_t nbytes)
+{
+	struct byte_alloc base = *a;
+
+	__builtin_memset(a, 0, sizeof(struct byte_tlsf));
+	*a = base;
+	return tlsf_add_memory(a, start, nbytes);
+}
+
+/* Enough for a bad base, and for a list whose every block is large enough. */
 static size_t tlsf_grow_size(const struct byte_alloc *a, size_t size, size_t align)
 {
-	size_t overhead = sizeof(struct tlsf_piece) + 6 * GRAIN;
-
 	(void)a;
-	if (size > MAX_PIECE)
+	if (size > BLOCK_LIMIT)
 		return SIZE_MAX;
-	return needed(size) + overhead + (align > GRAIN ? align + GRAIN : 0);
+	size = block_bytes(size, align) + (align > UNIT ? align : 0);
+	return size + size / (TLSF_COLS / 2) + sizeof(struct tlsf_piece) + 8 * UNIT;
 }
 
 static bool tlsf_take_free(struct byte_alloc *a, void **start, size_t *nbytes)
 {
-	struct byte_tlsf *t = tlsf_of(a);
-	struct tlsf_piece **at_piece = &t->pieces, *p;
+	struct byte_tlsf *h = tlsf_of(a);
+	struct tlsf_piece **at = &h->pieces;
+	struct tlsf_piece *piece;
+	size_t room;
 
-#if MM_HARDEN >= 3
-	flush_quarantine(t);
-#endif
-	if (!t->nfree_pieces)
+	if (MM_HARDEN >= 3)
+		held_flush(h);
+	piece = h->empty;
+	if (!piece)
 		return false;
-	for (; (p = *at_piece); at_piece = &p->next) {
-		struct tlsf_block *b = raw_at(p->first);
-		size_t size = p->end - p->first;
-
-		if (!(b->head & FREE) || size_of(b) != size)
-			continue;
-		if (!take(t, b, list_of(size)))
-			return false;
-		*at_piece = p->next;
-		t->hot = NULL;
-		t->total -= p->nbytes;
-		t->capacity -= size;
-		*start = p->start;
-		*nbytes = p->nbytes;
-		return true;
+	if (MM_HARDEN && !free_block_sound(h, block_at(piece->first))) {
+		report_corrupt((const void *)piece->first);
+		return false;
 	}
-	return false;
+	while (*at != piece)
+		at = &(*at)->next;
+	*at = piece->next;
+	piece_remove_empty(piece);
+	list_remove(h, block_at(piece->first));
+	room = piece_end(piece) - piece->first;
+	h->free_bytes -= room;
+	h->capacity -= room;
+	h->total_bytes -= piece->nbytes;
+	*start = piece->start;
+	*nbytes = piece->nbytes;
+	set_bounds(h);
+	return true;
 }
+
+/* --- Queries ---------------------------------------------------------------- */
 
 static size_t tlsf_block_size(const struct byte_alloc *a, const void *p)
 {
 	const struct tlsf_block *b = block_of(p);
 
-	if (((uintptr_t)p & (GRAIN - 1)) || !piece_of(tlsf_of_const(a), b) || !check_good(b) ||
-	    (b->head & (FREE | QUARANTINED)))
+	if ((uintptr_t)p % UNIT || !piece_search(const_tlsf_of(a), (uintptr_t)b) ||
+	    (b->head & (FREE | HELD)) || size_of(b) < MIN_BLOCK)
 		return 0;
-	return size_of(b) - HEADER - CANARY_BYTES;
+	return size_of(b) - HEADER - TAIL;
 }
 
 static size_t tlsf_total_bytes(const struct byte_alloc *a)
 {
-	return tlsf_of_const(a)->total;
+	return const_tlsf_of(a)->total_bytes;
 }
 
 static size_t tlsf_used_bytes(const struct byte_alloc *a)
 {
-	return tlsf_of_const(a)->used;
-}
-
-static size_t quarantined_bytes(const struct byte_tlsf *t)
-{
-	size_t n = 0;
-#if MM_HARDEN >= 3
-	for (unsigned int i = 0; i < TLSF_QUARANTINE; i++)
-		n += t->quarantine[i] ? size_of(t->quarantine[i]) : 0;
-#else
-	(void)t;
-#endif
-	return n;
+	return const_tlsf_of(a)->capacity - const_tlsf_of(a)->free_bytes;
 }
 
 static size_t tlsf_available_bytes(const struct byte_alloc *a)
 {
-	const struct byte_tlsf *t = tlsf_of_const(a);
+	return const_tlsf_of(a)->free_bytes;
+}
 
-	return t->capacity - t->used - quarantined_bytes(t) - t->nfree * (HEADER + CANARY_BYTES);
+/* Is there a block of a plausible size here? */
+static bool walkable(const struct tlsf_piece *piece, const struct tlsf_block *b)
+{
+	return size_of(b) && size_of(b) <= piece_end(piece) - (uintptr_t)b;
 }
 
 static void tlsf_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx)
 {
-	for (const struct tlsf_piece *p = tlsf_of_const(a)->pieces; p; p = p->next)
-		for (const struct tlsf_block *b = raw_at(p->first);
-		     (uintptr_t)b < p->end && size_of(b); b = at(b, size_of(b)))
-			fn(ctx, payload_of(b), size_of(b) - HEADER,
-			   !(b->head & (FREE | QUARANTINED)));
+	for (const struct tlsf_piece *p = const_tlsf_of(a)->pieces; p; p = p->next) {
+		const struct tlsf_block *b = block_at(p->first);
+
+		for (; (uintptr_t)b < piece_end(p) && walkable(p, b); b = block_after(b, size_of(b)))
+			fn(ctx, (const void *)payload(b), size_of(b) - HEADER,
+			   !(b->head & (FREE | HELD)));
+	}
 }
 
-/* Blocks of one piece: they meet end to end, tags and flags agree, no two free neighbours. */
-static const void *check_piece(const struct tlsf_piece *p)
+/* What a check counts. */
+struct tally {
+	size_t listed;	   /* free blocks that must be in lists, less those found there */
+	size_t free_bytes; /* including what is in quarantine */
+};
+
+static bool check_block(const struct byte_tlsf *h, const struct tlsf_block *b, bool prev_free)
 {
-	const struct tlsf_block *b = raw_at(p->first);
+	uint64_t head = b->head;
+	const struct tlsf_block *after = block_after(b, size_of(b));
+
+	if (!!(head & PREV_FREE) != prev_free)
+		return false;
+	if (!(head & FREE))
+		return size_of(b) >= MIN_BLOCK && (MM_HARDEN || !(head & SEAL_MASK));
+	if (prev_free || (head & SEAL_MASK) || *footer(b, size_of(b)) != head)
+		return false;
+	if (!!(head & WHOLE) != (!size_of(after) && ((const struct tlsf_piece *)after)->first ==
+							    (uintptr_t)b))
+		return false;
+	if (MM_HARDEN >= 2 && !poison_intact(b, 0, UINTPTR_MAX))
+		return false;
+	return size_of(b) < MIN_BLOCK || piece_search(h, (uintptr_t)b);
+}
+
+static const void *check_piece(const struct byte_tlsf *h, const struct tlsf_piece *piece,
+			       struct tally *t)
+{
+	const struct tlsf_block *b = block_at(piece->first);
 	bool prev_free = false;
 
-	if (!(b->head & FIRST))
-		return b;
-	while ((uintptr_t)b < p->end) {
-		size_t size = size_of(b);
-		bool is_free = b->head & FREE;
-
-		if (!check_good(b) || size < MIN_BLOCK || size > p->end - (uintptr_t)b ||
-		    prev_free != !!(b->head & PREV_FREE) || (is_free && prev_free))
+	while ((uintptr_t)b < piece_end(piece)) {
+		if (!walkable(piece, b) || !check_block(h, b, prev_free))
 			return b;
-		if (is_free && *tag_before(at(b, size)) != size)
-			return b;
-		if (MM_HARDEN >= 2 && is_free && !poison_good(b, UINTPTR_MAX))
-			return b;
-		prev_free = is_free;
-		b = at(b, size);
+		prev_free = b->head & FREE;
+		t->listed += prev_free && size_of(b) >= MIN_BLOCK;
+		t->free_bytes += b->head & (FREE | HELD) ? size_of(b) : 0;
+		b = block_after(b, size_of(b));
 	}
-	if (!check_good(b) || size_of(b) || prev_free != !!(b->head & PREV_FREE))
-		return b;
-	return NULL;
+	return piece->sentinel == (prev_free ? PREV_FREE : 0) ? NULL : piece;
 }
 
-static const void *check_list(const struct byte_tlsf *t, unsigned int list, size_t *n)
+static const void *check_list(const struct byte_tlsf *h, size_t i, struct tally *t)
 {
-	const struct tlsf_block *prev = NULL;
-	bool marked = t->sl_map[list / TLSF_SL_COUNT] >> (list % TLSF_SL_COUNT) & 1;
+	struct tlsf_block *const *at = &h->lists[i];
+	bool marked = h->cols[i / TLSF_COLS] >> (i % TLSF_COLS) & 1;
 
-	if (marked != !!t->list[list])
-		return &t->sl_map[list / TLSF_SL_COUNT];
-	for (const struct tlsf_block *b = t->list[list]; b; prev = b, b = b->next) {
-		if (!plausible_free(t, b) || b->prev != prev || list_of(size_of(b)) != list)
-			return b;
-		if (++*n > t->nfree)
-			return b;
+	if (marked != !!*at || (marked && !(h->rows >> (i / TLSF_COLS) & 1)))
+		return at;
+	for (; *at; at = &(*at)->next) {
+		const struct tlsf_block *b = *at;
+
+		if ((uintptr_t)b % UNIT || !piece_search(h, (uintptr_t)b) || b->at != at ||
+		    !(b->head & FREE) || list_of(size_of(b)) != i || !t->listed--)
+			return at;
 	}
 	return NULL;
 }
 
 static const void *tlsf_check(const struct byte_alloc *a)
 {
-	const struct byte_tlsf *t = tlsf_of_const(a);
+	const struct byte_tlsf *h = const_tlsf_of(a);
 	const void *broken = NULL;
-	size_t n = 0;
+	struct tally t = {0, 0};
 
-	for (const struct tlsf_piece *p = t->pieces; p && !broken; p = p->next)
-		broken = check_piece(p);
-	for (unsigned int i = 0; i < TLSF_FL_COUNT * TLSF_SL_COUNT && !broken; i++)
-		broken = check_list(t, i, &n);
-	for (unsigned int fl = 0; fl < TLSF_FL_COUNT && !broken; fl++)
-		if (!!t->sl_map[fl] != (t->fl_map >> fl & 1))
-			broken = &t->fl_map;
+	for (const struct tlsf_piece *p = h->pieces; p && !broken; p = p->next)
+		broken = check_piece(h, p, &t);
+	for (size_t i = 0; i < NLISTS && !broken; i++)
+		broken = check_list(h, i, &t);
+	if (!broken && (t.listed || t.free_bytes != h->free_bytes))
+		return h;
 	return broken;
 }
 

@@ -6,12 +6,13 @@
 #include <mm/byte_alloc.h>
 #include <mm/port.h>
 
-/* 32 lists for each power of two; below 512 bytes they are 16 bytes apart. Pieces up to 1 TiB. */
-#define TLSF_SL_COUNT	32u
-#define TLSF_FL_COUNT	33u
-#define TLSF_QUARANTINE 32u
-
 extern const struct byte_ops byte_tlsf_ops;
+
+/* Lists: rows of 64, the first for sizes that are told exactly, then one row per power of two. */
+#define TLSF_ROWS 36u
+#define TLSF_COLS 64u
+/* Freed blocks that hardening level 3 keeps from reuse. */
+#define TLSF_QUARANTINE (MM_HARDEN >= 3 ? 64 : 1)
 
 struct tlsf_block;
 struct tlsf_piece;
@@ -19,21 +20,18 @@ struct tlsf_piece;
 /* Private to byte_tlsf.c; here so that it can be placed in a static. */
 struct byte_tlsf {
 	struct byte_alloc base;
-	uint64_t fl_map; /* bit i: sl_map[i] is not zero */
-	uint32_t sl_map[TLSF_FL_COUNT];
-	struct tlsf_block *list[TLSF_FL_COUNT * TLSF_SL_COUNT];
-	struct tlsf_piece *pieces; /* by address */
-	struct tlsf_piece *hot;	   /* the last one that a pointer was found in */
-	size_t total;		   /* bytes given */
-	size_t capacity;	   /* bytes of all blocks, used or free */
-	size_t used;		   /* bytes of used blocks, with headers */
-	size_t nfree;		   /* free blocks */
-	size_t nfree_pieces;	   /* pieces that are one free block */
-#if MM_HARDEN >= 3
-	struct tlsf_block *quarantine[TLSF_QUARANTINE]; /* a ring */
-	unsigned int quarantine_next;
-	unsigned int calls;
-#endif
+	uintptr_t first, span;	    /* the piece used last; at level 0 the hull of all pieces */
+	uint64_t secret;	    /* makes the seals of this heap its own */
+	size_t free_bytes;	    /* in blocks that are not live, with their headers */
+	uint64_t rows;		    /* bit r: cols[r] is not zero */
+	uint64_t cols[TLSF_ROWS];   /* bit c of word r: lists[r * TLSF_COLS + c] is not empty */
+	struct tlsf_block *lists[TLSF_ROWS * TLSF_COLS];
+	struct tlsf_piece *pieces;  /* by address */
+	struct tlsf_piece *empty;   /* pieces that are one free block */
+	size_t capacity;	    /* bytes in blocks of any kind */
+	size_t total_bytes;	    /* as given */
+	unsigned int held_next, tick; /* next slot of the quarantine; operations since the last full check */
+	uintptr_t held[TLSF_QUARANTINE];
 };
 
 #endif
