@@ -12,7 +12,8 @@
  *	__image_end
  *
  * .head comes first: the image header, where firmware enters. What boot clears is
- * __bss_start .. __bss_end, both multiples of 64; the stacks are not cleared.
+ * __bss_start .. __bss_end, both multiples of 64; the stacks are not cleared, nor is
+ * section .bss.noinit, for what nobody reads before it is written.
  * Every section is named: an unknown one is an error (--orphan-handling=error).
  */
 #define PAGE		     4096
@@ -71,6 +72,8 @@ SECTIONS
 		. = ALIGN(64);
 	} :data
 	.bss : LOAD_AT(.bss) {
+		*(.bss.noinit)
+		. = ALIGN(64);
 		__bss_start = .;
 		*(.bss.page_aligned)
 		*(.bss .bss.* .sbss .sbss.* COMMON)

@@ -41,6 +41,12 @@ static uint64_t size_at(unsigned int level)
 	return (uint64_t)MM_PAGE_SIZE << 9 * level;
 }
 
+/* From one leaf to the next of the same level. */
+static uint64_t leaf_step(unsigned int level)
+{
+	return size_at(level) >> MM_PAGE_SHIFT << PTE_PPN_SHIFT;
+}
+
 /* --- Addresses ------------------------------------------------------------- */
 
 static bool in_image(uint64_t pa)
@@ -194,7 +200,7 @@ static uint64_t *entry_at(uintptr_t va, unsigned int level)
 	return &table[pte_index(va, level)];
 }
 
-/* The same, with tables made on the way, where nothing is mapped; NULL: no page. */
+/* The same, with tables made on the way; NULL: no page for one, or a block is mapped there. */
 static uint64_t *make_entry_at(uintptr_t va, unsigned int level)
 {
 	uint64_t *table = mmu.root;
@@ -202,13 +208,14 @@ static uint64_t *make_entry_at(uintptr_t va, unsigned int level)
 	for (unsigned int l = mmu.levels - 1; l > level; l--) {
 		uint64_t *entry = &table[pte_index(va, l)];
 
-		if (!*entry) {
-			table = new_table();
-			if (!table)
-				return NULL;
-			set_table(entry, table);
+		if (is_table(*entry)) {
+			table = table_of(*entry);
+			continue;
 		}
-		table = table_of(*entry);
+		table = *entry ? NULL : new_table();
+		if (!table)
+			return NULL;
+		set_table(entry, table);
 	}
 	return &table[pte_index(va, level)];
 }
@@ -216,13 +223,13 @@ static uint64_t *make_entry_at(uintptr_t va, unsigned int level)
 /* Replace a block by a table that says the same. */
 static int split(uint64_t *entry, unsigned int level)
 {
-	uint64_t step = size_at(level - 1) >> MM_PAGE_SHIFT << PTE_PPN_SHIFT;
 	uint64_t *table = (uint64_t *)mmu.alloc();
+	uint64_t leaf = *entry;
 
 	if (!table)
 		return -1;
-	for (unsigned int i = 0; i < TABLE_ENTRIES; i++)
-		table[i] = *entry + i * step;
+	for (unsigned int i = 0; i < TABLE_ENTRIES; i++, leaf += leaf_step(level - 1))
+		table[i] = leaf;
 	set_table(entry, table);
 	return 0;
 }
@@ -244,7 +251,7 @@ static int split_at(uintptr_t va)
 /* Could one entry at `level` say the same as this table below it? */
 static bool one_entry_for(const uint64_t *table, unsigned int level, uint64_t *entry)
 {
-	uint64_t step = table[0] ? size_at(level - 1) >> MM_PAGE_SHIFT << PTE_PPN_SHIFT : 0;
+	uint64_t step = table[0] ? leaf_step(level - 1) : 0;
 
 	if (is_table(table[0]) || entry_pa(table[0]) % size_at(level))
 		return false;
@@ -288,12 +295,12 @@ static bool range_valid(uintptr_t va, size_t nbytes)
 	       va >= mmu.linear_base && nbytes - 1 <= UINTPTR_MAX - va;
 }
 
-static bool all_mapped(uintptr_t va, size_t nbytes, bool mapped)
+static bool all_mapped(uintptr_t va, size_t nbytes)
 {
 	unsigned int level;
 
 	for (size_t done = 0; done < nbytes; done += rest_of_entry(va + done, level))
-		if ((*lookup(va + done, &level) != 0) != mapped)
+		if (!*lookup(va + done, &level))
 			return false;
 	return true;
 }
@@ -339,31 +346,47 @@ static unsigned int best_level(uintptr_t va, uint64_t pa, size_t nbytes)
 	return level;
 }
 
+/* Leaves of one size in one table, as many as fit; returns the bytes mapped, 0 on failure. */
+static size_t map_run(uintptr_t va, uint64_t pa, size_t nbytes, uint64_t flags)
+{
+	unsigned int level = best_level(va, pa, nbytes);
+	uint64_t *entry = make_entry_at(va, level);
+	size_t room = TABLE_ENTRIES - pte_index(va, level);
+	size_t n = nbytes / size_at(level);
+	uint64_t leaf = pte_leaf(pa, flags);
+
+	if (!entry)
+		return 0;
+	if (n > room)
+		n = room;
+	for (size_t i = 0; i < n; i++, leaf += leaf_step(level)) {
+		if (entry[i])
+			return i * size_at(level);
+		set_entry(&entry[i], leaf);
+	}
+	return n * size_at(level);
+}
+
 int arch_mmu_map(uintptr_t va, uint64_t pa, size_t nbytes, unsigned int prot,
 		 enum arch_memtype type)
 {
 	uint64_t pa_limit = (uint64_t)1 << PA_BITS;
 	uint64_t flags;
-	size_t done = 0;
 	int error = leaf_flags(prot, type, &flags);
 
 	if (error)
 		return error;
 	if (!range_valid(va, nbytes) || pa % MM_PAGE_SIZE || nbytes > pa_limit ||
-	    pa > pa_limit - nbytes || !all_mapped(va, nbytes, false))
+	    pa > pa_limit - nbytes)
 		return -1;
-	while (done < nbytes) {
-		unsigned int level = best_level(va + done, pa + done, nbytes - done);
-		uint64_t *entry = make_entry_at(va + done, level);
-
-		if (!entry) {
-			if (done)
-				rewrite(va, done, 0);
-			collapse(va + done);
-			return -1;
-		}
-		set_entry(entry, pte_leaf(pa + done, flags));
-		done += size_at(level);
+	for (size_t done = 0, step; done < nbytes; done += step) {
+		step = map_run(va + done, pa + done, nbytes - done, flags);
+		if (step)
+			continue;
+		if (done)
+			rewrite(va, done, 0);
+		collapse(va + done);
+		return -1;
 	}
 	flush(va, nbytes);
 	return 0;
@@ -371,7 +394,7 @@ int arch_mmu_map(uintptr_t va, uint64_t pa, size_t nbytes, unsigned int prot,
 
 int arch_mmu_unmap(uintptr_t va, size_t nbytes)
 {
-	if (!range_valid(va, nbytes) || !all_mapped(va, nbytes, true) || split_range(va, nbytes))
+	if (!range_valid(va, nbytes) || !all_mapped(va, nbytes) || split_range(va, nbytes))
 		return -1;
 	rewrite(va, nbytes, 0);
 	return 0;
@@ -384,7 +407,7 @@ int arch_mmu_protect(uintptr_t va, size_t nbytes, unsigned int prot, enum arch_m
 
 	if (error)
 		return error;
-	if (!range_valid(va, nbytes) || !all_mapped(va, nbytes, true) || split_range(va, nbytes))
+	if (!range_valid(va, nbytes) || !all_mapped(va, nbytes) || split_range(va, nbytes))
 		return -1;
 	rewrite(va, nbytes, flags);
 	return 0;
