@@ -314,6 +314,30 @@ $(LIB_DIR)/%/embed: tests/embed/embed.c tests/embed/console_%.S kernel/lib/strin
 embed-test: $(EMBED_PROGRAMS)
 	$(Q)scripts/embed-test.sh '$(word 2,$(subst :, ,$(filter $(ALLOC):%,tlsf:TLSF slab:slab buddy:buddy)))' $^
 
+# --- malloc for Linux processes ---------------------------------------------
+
+PRELOAD_DIR   := build/preload
+PRELOAD_FLAGS = $(WARN) -O2 -g -fPIC -flto -fvisibility=hidden -fno-builtin-malloc -fno-builtin-calloc $(INC_mm) \
+		$(MM_DEFS) -DMM_FAST_BITS=1 -DMM_MAX_CPUS=16 -DMM_PORT_INLINE='"../../../tests/preload/port_preload.h"'
+PRELOAD_LIBS  := $(ENGINES:%=$(PRELOAD_DIR)/libmica-preload-%.so)
+
+$(PRELOAD_DIR)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(subst ','\'',$(HOSTCC) $(PRELOAD_FLAGS))' | cmp -s - $@ || \
+		printf '%s\n' '$(subst ','\'',$(HOSTCC) $(PRELOAD_FLAGS))' > $@
+
+$(PRELOAD_DIR)/libmica-preload-%.so: tests/preload/preload.c $(SRC_mm) $(wildcard mm/*.h mm/include/mm/*.h) tests/preload/port_preload.h $(PRELOAD_DIR)/flags
+	$(call say,PRELOAD,$@)
+	$(Q)$(HOSTCC) $(PRELOAD_FLAGS) -DMM_GLOBAL_ENGINE=byte_$*_ops -shared -o $@ $(filter %.c,$^) -lpthread
+
+$(PRELOAD_DIR)/libmica-preload.so: $(PRELOAD_DIR)/libmica-preload-$(ALLOC).so FORCE
+	@cmp -s $< $@ || cp $< $@
+
+preload: $(PRELOAD_DIR)/libmica-preload.so
+
+preload-test: $(PRELOAD_LIBS)
+	$(Q)scripts/preload-test.sh $^
+
 # --- Housekeeping -----------------------------------------------------------
 
 clean:
