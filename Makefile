@@ -238,7 +238,7 @@ BENCH_DIR   ?= build/bench
 BENCH_FLAGS = $(WARN) -O2 -g -fPIC -flto -fvisibility=hidden $(INC_mm) -Imm -DMM_HARDEN=$(HARDEN) \
 	      -DMM_FAST_BITS=1 -DMM_MAX_CPUS=1 -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops \
 	      -DMM_PORT_INLINE='"../../../bench/plugins/port_bench.h"'
-BENCH_PLUGINS := $(ENGINES:%=$(BENCH_DIR)/mica-%.so) $(BENCH_DIR)/mica-pages.so
+BENCH_PLUGINS := $(ENGINES:%=$(BENCH_DIR)/mica-%.so) $(BENCH_DIR)/mica-pages.so $(BENCH_DIR)/mica-global.so
 
 $(BENCH_DIR)/mica-%.so: bench/plugins/heap_engine.c mm/byte_%.c mm/bits.c mm/fault.c $(wildcard mm/*.h mm/include/mm/*.h) bench/plugins/port_bench.h
 	$(call say,PLUGIN,$@)
@@ -249,6 +249,11 @@ $(BENCH_DIR)/mica-%.so: bench/plugins/heap_engine.c mm/byte_%.c mm/bits.c mm/fau
 $(BENCH_DIR)/mica-slab.so: mm/byte_slab_span.c
 
 $(BENCH_DIR)/mica-pages.so: bench/plugins/pages.c mm/page_bitmap.c mm/page_region.c mm/bits.c mm/fault.c $(wildcard mm/*.h mm/include/mm/*.h) bench/plugins/port_bench.h
+	$(call say,PLUGIN,$@)
+	@mkdir -p $(@D)
+	$(Q)$(HOSTCC) $(BENCH_FLAGS) -shared -o $@ $(filter %.c,$^)
+
+$(BENCH_DIR)/mica-global.so: bench/plugins/heap_global.c $(SRC_mm) $(wildcard mm/*.h mm/include/mm/*.h) bench/plugins/port_bench.h
 	$(call say,PLUGIN,$@)
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) $(BENCH_FLAGS) -shared -o $@ $(filter %.c,$^)
@@ -338,10 +343,85 @@ preload: $(PRELOAD_DIR)/libmica-preload.so
 preload-test: $(PRELOAD_LIBS)
 	$(Q)scripts/preload-test.sh $^
 
+# --- Running ----------------------------------------------------------------
+
+QEMU_RUN = $(PYTHON) scripts/qemu.py $(ARCH) --dir $(B) --mem $(MEM) --smp $(SMP) $(QEMU_ARGS)
+
+qemu-riscv64 qemu-aarch64: qemu-%:
+	$(Q)scripts/setup.sh $*
+	$(Q)$(MAKE) --no-print-directory -j$$(nproc) ARCH=$* kernel
+	$(Q)$(MAKE) --no-print-directory ARCH=$* run
+
+run:
+	$(Q)$(QEMU_RUN)
+
+# QEMU waits for gdb at the first instruction; both end together.
+gdb-riscv64 gdb-aarch64: gdb-%:
+	$(Q)scripts/setup.sh $* debug
+	$(Q)$(MAKE) --no-print-directory ARCH=$* kernel
+	$(Q)$(MAKE) --no-print-directory ARCH=$* debug
+
+debug:
+	$(Q)$$($(QEMU_RUN) --show) -S -gdb tcp::1234 -serial file:build/gdb-console.log -monitor none & \
+		gdb-multiarch -q -ex 'target remote :1234' $(B)/mica.elf; kill $$!
+
+# --- Tests and checks -------------------------------------------------------
+
+test:
+	$(Q)scripts/setup.sh riscv64 aarch64 test debug
+	$(Q)MAKE="$(MAKE) --no-print-directory" scripts/test.sh
+
+boot-test:
+	$(Q)$(PYTHON) scripts/boot_matrix.py $(if $(CELL),"$(CELL)")
+
+check-symbols: $(KOBJS)
+	$(Q)$(PYTHON) scripts/check_symbols.py $(KNM) $(B)
+
+# Text and data of the image without tests: what a user's machine carries.
+SIZE_LIMIT := 163840
+
+size-check: $(B)/mica.bin
+	@n=$$(wc -c < $(B)/mica.bin); echo "image: $$n bytes (limit $(SIZE_LIMIT))"; [ $$n -le $(SIZE_LIMIT) ]
+
+SOURCES = $(shell git ls-files '*.c' '*.h')
+
+format:
+	$(Q)scripts/setup.sh format
+	$(Q)clang-format -i $(SOURCES)
+
+check:
+	$(Q)scripts/setup.sh format
+	$(Q)$(PYTHON) scripts/check_includes.py
+	$(Q)clang-format --dry-run --Werror $(SOURCES)
+
 # --- Housekeeping -----------------------------------------------------------
+
+define HELP
+Mica: a bare-metal mini-kernel around a memory library.
+
+  make qemu-riscv64    build, boot under OpenSBI, run the self-tests; then a prompt on a terminal
+  make qemu-aarch64    the same on AArch64
+  make test            every test, on the host and emulated; ends in "N passed, N failed"
+  make gdb-riscv64     boot and stop at the first instruction, under gdb (also gdb-aarch64)
+  make kernel          build the kernel of ARCH
+  make host-test       the self-tests on this machine, under sanitizers (FILTER='mm/*')
+  make boot-test       the boot matrix alone (CELL='riscv64*')
+  make lib             the memory library for the host and both targets
+  make format check    clang-format all sources; only check them, and the includes
+  make clean           remove build/
+
+  ARCH=riscv64|aarch64    ALLOC=tlsf|slab|buddy    HARDEN=0..3    DEBUG=1    TESTS=0
+  LLVM=1 (clang, lld)     CROSS_COMPILE=prefix-    SMP=n  MEM=512M  QEMU_ARGS='--cpu max'
+  V=1 (show commands)     SETUP=no (install nothing)
+endef
+
+help:
+	$(info $(HELP))
+	@:
 
 clean:
 	rm -rf build
 
 FORCE:
-.PHONY: FORCE fdt-test bench-plugins kernel host-test lib embed-test preload preload-test clean
+.PHONY: FORCE help test run debug boot-test check-symbols size-check format check \
+	qemu-riscv64 qemu-aarch64 gdb-riscv64 gdb-aarch64 fdt-test bench-plugins kernel host-test lib embed-test preload preload-test clean

@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""bad_trees.py - boots with a device tree that is none, broken or hopeless.
+
+QEMU and the firmware would not pass such a tree on, so it is put into place by gdb: the
+machine stops at the kernel's first instruction, the tree in memory is written
+over (or its address taken away), and the machine goes on. Expected: one clear
+line, then the machine stops or powers off; never a trap or silence where there is a console.
+"""
+import dataclasses, os, re, signal, socket, struct, subprocess, tempfile, time
+
+import qemu
+
+ENTRY = {"riscv64": 0x80200000, "aarch64": 0x40200000}
+TREE_REGISTER = {"riscv64": "a1", "aarch64": "x0"}
+
+
+@dataclasses.dataclass
+class Case:
+    arch: str
+    edit: str  # a name of EDITS
+    expect: str  # a regular expression of the line
+
+
+def fdtput(path, *args):
+    subprocess.run(["fdtput", *args[:1], path, *args[1:]], check=True)
+
+
+def edit_truncated(path):
+    data = bytearray(open(path, "rb").read())
+    struct.pack_into(">I", data, 4, 64)  # totalsize
+    open(path, "wb").write(data)
+
+
+def edit_magic(path):
+    data = bytearray(open(path, "rb").read())
+    data[0:4] = b"\x12\x34\x56\x78"
+    open(path, "wb").write(data)
+
+
+def memory_node(path):
+    names = subprocess.run(["fdtget", "-l", path, "/"], check=True, capture_output=True, text=True).stdout.split()
+    return "/" + next(n for n in names if n.startswith("memory"))
+
+
+def edit_no_memory(path):
+    fdtput(path, "-r", memory_node(path))
+
+
+def edit_tiny(path):
+    base = "0x80000000" if "riscv" in path else "0x40000000"
+    fdtput(path, "-tx", memory_node(path), "reg", "0", base, "0", "0x4000")
+
+
+def edit_overlapping(path):
+    base = 0x80000000 if "riscv" in path else 0x40000000
+    for i, (start, size) in enumerate(((0x2000000, 0x400000), (0x2200000, 0x400000), (0x2100000, 0x1000))):
+        node = "/reserved-memory/mica@%d" % i
+        subprocess.run(["fdtput", "-cp", path, node], check=True)
+        fdtput(path, "-tx", node, "reg", "0", hex(base + start), "0", hex(size))
+    for name in ("#address-cells", "#size-cells"):
+        fdtput(path, "-tu", "/reserved-memory", name, "2")
+    subprocess.run(["fdtput", path, "/reserved-memory", "ranges"], check=True)
+
+
+EDITS = {"truncated": edit_truncated, "bad magic": edit_magic, "no memory node": edit_no_memory,
+         "16 KiB of memory": edit_tiny, "overlapping reserved regions": edit_overlapping}
+
+
+def cases():
+    c = {}
+    for arch in ("riscv64", "aarch64"):
+        silent = arch == "aarch64"  # without a tree nothing is known of a console
+        for edit, expect in (("none", "" if silent else "device tree .*: none given"),
+                             ("bad magic", "" if silent else "device tree .*: bad magic"),
+                             ("truncated", "" if silent else "device tree .*: "),
+                             ("no memory node", "memory: .*no .*memory"),
+                             ("16 KiB of memory", "memory: "),
+                             ("overlapping reserved regions", "power off, status 0")):
+            c["%s tree: %s" % (arch, edit)] = Case(arch, edit, expect)
+    return c
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def gdb_script(case, where):
+    """Replace the tree at the kernel's entry, or take its address away."""
+    reg = TREE_REGISTER[case.arch]
+    lines = ["set confirm off", "set pagination off", "hbreak *%#x" % ENTRY[case.arch], "continue"]
+    if case.edit == "none":
+        lines += ["set $%s = 0" % reg]
+    else:
+        lines += ["restore %s binary $%s" % (os.path.join(where, case.arch + ".dtb"), reg)]
+    return lines + ["delete", "detach", "quit"]
+
+
+def boot(case):
+    with tempfile.TemporaryDirectory(prefix="mica.") as where:
+        run = qemu.Run(arch=case.arch, dir="build/%s-tlsf" % case.arch, disks=0, append="test=lib/*")
+        port = free_port()
+        args = qemu.command(run, [])
+        tree = os.path.join(where, case.arch + ".dtb")
+        dump = [a for a in args]
+        dump[dump.index("-M") + 1] += ",dumpdtb=" + tree
+        subprocess.run(dump, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if case.edit in EDITS:
+            EDITS[case.edit](tree)
+        with open(os.path.join(where, "gdb"), "w") as f:
+            f.write("target remote 127.0.0.1:%d\n" % port + "\n".join(gdb_script(case, where)) + "\n")
+        p = subprocess.Popen(args + ["-S", "-gdb", "tcp:127.0.0.1:%d" % port], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        time.sleep(0.5)
+        gdb = subprocess.run(["gdb-multiarch", "-nx", "-batch", "-x", os.path.join(where, "gdb"),
+                              os.path.join(run.dir, "mica.elf")], capture_output=True, text=True, timeout=60)
+        try:
+            out, _ = p.communicate(timeout=10 if case.expect else 3)
+        except subprocess.TimeoutExpired:
+            p.send_signal(signal.SIGTERM)
+            out, _ = p.communicate()
+    text = out.decode(errors="replace").replace("\r", "")
+    kernel_text = text[text.find("[  0."):] if "[  0." in text else text
+    if gdb.returncode:
+        return "gdb failed: " + gdb.stderr[-300:], text
+    if case.expect and not re.search(case.expect, text):
+        return "no line like %r" % case.expect, text
+    if re.search(r"page fault|exception|illegal", kernel_text) and "OpenSBI" not in kernel_text:
+        return "it trapped", text
+    return None, text

@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""boot_matrix.py [GLOB] - boots every cell of the matrix that docs/testing.md lists.
+
+The kernels are in build/ARCH-ENGINE[-llvm]; `make test` builds them. A cell is a
+machine and what must come of it; two run at a time. Ends in `N passed, N failed`.
+"""
+import concurrent.futures, fnmatch, os, re, subprocess, sys, tempfile, time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import bad_trees  # noqa: E402
+import qemu  # noqa: E402
+
+MODERN = ("-global", "virtio-mmio.force-legacy=false")
+LOG_DIR = "build/boot-logs"
+
+
+def kernel_dir(arch, engine="tlsf", llvm=False):
+    return "build/%s-%s%s" % (arch, engine, "-llvm" if llvm else "")
+
+
+def cell(arch, engine="tlsf", llvm=False, **kw):
+    return qemu.Run(arch=arch, dir=kernel_dir(arch, engine, llvm), **kw)
+
+
+def initrd(nbytes=300000):
+    path = "build/initrd.img"
+    with open(path, "wb") as f:
+        f.write(b"\xa5" * nbytes)
+    return ("-initrd", path)
+
+
+def big(size):
+    return ("-object", "memory-backend-ram,id=mb,size=%s,reserve=off" % size)
+
+
+NUMA = ("-object", "memory-backend-ram,id=m0,size=256M", "-object", "memory-backend-ram,id=m1,size=256M",
+        "-numa", "node,nodeid=0,memdev=m0", "-numa", "node,nodeid=1,memdev=m1")
+
+
+def uboot(arch, where):
+    """Arguments that boot the Image through U-Boot's booti: the command comes in on the console."""
+    image = os.path.abspath(os.path.join(kernel_dir(arch), "mica.bin"))
+    return ("-bios", "default", "-kernel", "/usr/lib/u-boot/qemu-riscv64_smode/uboot.elf",
+            "-device", "loader,file=%s,addr=0x84000000,force-raw=on" % image) if arch == "riscv64" else (
+            "-bios", "/usr/lib/u-boot/qemu_arm64/u-boot.bin",
+            "-device", "loader,file=%s,addr=0x44000000,force-raw=on" % image)
+
+
+def cells():
+    c = {}
+    for arch in ("riscv64", "aarch64"):
+        for engine in ("tlsf", "slab", "buddy"):
+            c["%s %s" % (arch, engine)] = cell(arch, engine)
+        c[arch + " clang"] = cell(arch, llvm=True)
+        for mem in ("64M", "128M", "3G", "8G"):
+            c["%s %s" % (arch, mem)] = cell(arch, mem=mem)
+        c[arch + " 1 TiB"] = cell(arch, mem="1T", machine="virt,memory-backend=mb", extra=big("1T"))
+        c[arch + " modern virtio"] = cell(arch, extra=MODERN)
+        c[arch + " no disk"] = cell(arch, disks=0)
+        c[arch + " three disks"] = cell(arch, disks=3)
+        c[arch + " initrd"] = cell(arch, extra=initrd())
+        c[arch + " two NUMA nodes"] = cell(arch, mem="512M", smp=2, extra=NUMA)
+        c[arch + " 4 CPUs"] = cell(arch, smp=4)
+    c["riscv64 Sv39 sifive-u54"] = cell("riscv64", cpu="sifive-u54")
+    c["riscv64 svpbmt"] = cell("riscv64", cpu="rv64,svpbmt=true")
+    c["riscv64 sifive_u"] = cell("riscv64", machine="sifive_u", smp=2, mem="256M", disks=0)
+    for cpu in ("cortex-a57", "cortex-a72", "max"):
+        c["aarch64 " + cpu] = cell("aarch64", cpu=cpu)
+    c["aarch64 GICv3"] = cell("aarch64", machine="virt,gic-version=3")
+    c["aarch64 EL2"] = cell("aarch64", machine="virt,virtualization=on")
+    c["aarch64 EL2 GICv3 max"] = cell("aarch64", cpu="max", machine="virt,gic-version=3,virtualization=on")
+    c["aarch64 bare ELF"] = cell("aarch64", elf=True)
+    c["aarch64 xlnx-versal-virt"] = cell("aarch64", machine="xlnx-versal-virt", mem="4G")
+    return c
+
+
+def run_cell(name, run):
+    start = time.monotonic()
+    wrong, text = qemu.boot(run)
+    return name, wrong, text, time.monotonic() - start
+
+
+def run_bad(name, case):
+    start = time.monotonic()
+    wrong, text = bad_trees.boot(case)
+    return name, wrong, text, time.monotonic() - start
+
+
+def main():
+    glob = sys.argv[1] if len(sys.argv) > 1 else "*"
+    todo = [(run_cell, n, r) for n, r in cells().items() if fnmatch.fnmatch(n, glob)]
+    todo += [(run_bad, n, r) for n, r in bad_trees.cases().items() if fnmatch.fnmatch(n, glob)]
+    passed = failed = 0
+    os.makedirs(LOG_DIR, exist_ok=True)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 2) as pool:
+        for future in concurrent.futures.as_completed([pool.submit(f, n, r) for f, n, r in todo]):
+            name, wrong, text, seconds = future.result()
+            with open(os.path.join(LOG_DIR, re.sub(r"\W+", "-", name) + ".log"), "w") as f:
+                f.write(text)
+            print("%s boot: %-32s %5.1f s%s" % ("FAIL" if wrong else "ok  ", name, seconds,
+                                                "  " + wrong if wrong else ""), flush=True)
+            if wrong:
+                failed += 1
+                print("\n".join("    | " + line for line in text.splitlines()[-25:]), flush=True)
+            else:
+                passed += 1
+    print("boot matrix: %d of %d cells as they should be (logs: %s)" % (passed, passed + failed, LOG_DIR))
+    with open("build/boot.count", "w") as f:
+        f.write("%d %d\n" % (passed, failed))
+    return failed != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

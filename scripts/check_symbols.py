@@ -1,0 +1,46 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""check_symbols.py NM BUILD_DIR - what the objects really refer to, so that an extern cannot cheat.
+
+mm/ may refer to itself, the port and the compiler's memory functions; dma/ to mm/ besides;
+kernel/lib/ to itself.
+"""
+import glob, os, subprocess, sys
+
+COMPILER = {"memcpy", "memset", "memmove", "memcmp"}
+# What the kernel's inline port calls (kernel/port/mm_port_kernel.h).
+PORT = {"panic", "mm_port_log", "arch_virt_to_phys", "arch_mmu_protect", "arch_cache_flush"}
+MODULES = {"mm": ("mm",), "dma": ("mm", "dma"), "kernel/lib": ("kernel/lib",)}
+
+
+def symbols(nm, objects):
+    defined, undefined = set(), {}
+    for o in objects:
+        for line in subprocess.run([nm, o], capture_output=True, text=True, check=True).stdout.splitlines():
+            kind, name = line.split()[-2:]
+            if kind == "U":
+                undefined.setdefault(name, o)
+            elif kind.isupper():
+                defined.add(name)
+    return defined, undefined
+
+
+def main():
+    nm, build = sys.argv[1:]
+    objects = {m: glob.glob(os.path.join(build, m, "*.o")) for m in ("mm", "dma", "kernel/lib")}
+    bad = []
+    for module, may in MODULES.items():
+        if not objects[module]:
+            sys.exit("check_symbols: no objects of %s in %s" % (module, build))
+        known = set().union(*(symbols(nm, objects[m])[0] for m in may)) | COMPILER
+        if module != "kernel/lib":
+            known |= PORT
+        for name, where in symbols(nm, objects[module])[1].items():
+            if name not in known:
+                bad.append("%s: refers to %s" % (os.path.relpath(where, build), name))
+    print("\n".join(bad) if bad else "symbols: mm/, dma/ and kernel/lib/ refer to nothing they may not")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
