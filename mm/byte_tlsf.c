@@ -861,12 +861,19 @@ static bool tlsf_take_free(struct byte_alloc *a, void **start, size_t *nbytes)
 
 /* --- Queries ---------------------------------------------------------------- */
 
+/* Is there a block of a plausible size here? */
+static bool walkable(const struct tlsf_piece *piece, const struct tlsf_block *b)
+{
+	return size_of(b) && size_of(b) <= piece_end(piece) - (uintptr_t)b;
+}
+
 static size_t tlsf_block_size(const struct byte_alloc *a, const void *p)
 {
 	const struct tlsf_block *b = block_of(p);
+	const struct tlsf_piece *piece = piece_search(const_tlsf_of(a), (uintptr_t)b);
 
-	if ((uintptr_t)p % UNIT || !piece_search(const_tlsf_of(a), (uintptr_t)b) ||
-	    (b->head & (FREE | HELD)) || size_of(b) < MIN_BLOCK)
+	if (!piece || (uintptr_t)p % UNIT || (b->head & (FREE | HELD)) ||
+	    size_of(b) < MIN_BLOCK || !walkable(piece, b))
 		return 0;
 	return size_of(b) - HEADER - TAIL;
 }
@@ -884,12 +891,6 @@ static size_t tlsf_used_bytes(const struct byte_alloc *a)
 static size_t tlsf_available_bytes(const struct byte_alloc *a)
 {
 	return const_tlsf_of(a)->free_bytes;
-}
-
-/* Is there a block of a plausible size here? */
-static bool walkable(const struct tlsf_piece *piece, const struct tlsf_block *b)
-{
-	return size_of(b) && size_of(b) <= piece_end(piece) - (uintptr_t)b;
 }
 
 static void tlsf_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx)
