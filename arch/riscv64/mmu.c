@@ -36,9 +36,14 @@ static struct {
 	arch_table_free early_free; /* of the tables that lie in the image */
 } mmu;
 
+static unsigned int level_shift(unsigned int level)
+{
+	return MM_PAGE_SHIFT + 9 * level;
+}
+
 static uint64_t size_at(unsigned int level)
 {
-	return (uint64_t)MM_PAGE_SIZE << 9 * level;
+	return (uint64_t)1 << level_shift(level);
 }
 
 /* From one leaf to the next of the same level. */
@@ -321,15 +326,27 @@ static int split_range(uintptr_t va, size_t nbytes)
 	return -1;
 }
 
+/* How many entries at `level`, from the one of va on, lie in one table and within the range. */
+static size_t run_length(uintptr_t va, size_t nbytes, unsigned int level)
+{
+	size_t room = TABLE_ENTRIES - pte_index(va, level);
+	size_t wanted = nbytes >> level_shift(level);
+
+	return wanted < room ? wanted : room;
+}
+
 /* Give all leaves of a range these flags; 0 unmaps. The range has been split. */
 static void rewrite(uintptr_t va, size_t nbytes, uint64_t flags)
 {
-	unsigned int level;
+	size_t done = 0;
 
-	for (size_t done = 0; done < nbytes; done += rest_of_entry(va + done, level)) {
+	while (done < nbytes) {
+		unsigned int level;
 		uint64_t *entry = lookup(va + done, &level);
+		uint64_t *end = entry + run_length(va + done, nbytes - done, level);
 
-		set_entry(entry, flags ? (*entry & PTE_PPN_MASK) | flags : 0);
+		for (; entry < end && !is_table(*entry); entry++, done += size_at(level))
+			set_entry(entry, flags ? (*entry & PTE_PPN_MASK) | flags : 0);
 	}
 	flush(va, nbytes);
 	collapse_range(va, nbytes);
@@ -351,14 +368,11 @@ static size_t map_run(uintptr_t va, uint64_t pa, size_t nbytes, uint64_t flags)
 {
 	unsigned int level = best_level(va, pa, nbytes);
 	uint64_t *entry = make_entry_at(va, level);
-	size_t room = TABLE_ENTRIES - pte_index(va, level);
-	size_t n = nbytes / size_at(level);
+	size_t n = run_length(va, nbytes, level);
 	uint64_t leaf = pte_leaf(pa, flags);
 
 	if (!entry)
 		return 0;
-	if (n > room)
-		n = room;
 	for (size_t i = 0; i < n; i++, leaf += leaf_step(level)) {
 		if (entry[i])
 			return i * size_at(level);
