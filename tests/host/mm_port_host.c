@@ -7,6 +7,10 @@
 
 #include <mm/port.h>
 
+#include "mm_port_host.h"
+
+struct mm_port_host_hooks mm_port_host_hooks;
+
 static _Atomic uint32_t slot_lock[MM_MAX_CPUS];
 static _Atomic unsigned int next_slot;
 static _Thread_local unsigned int my_slot = ~0u;
@@ -48,6 +52,10 @@ void mm_port_log(enum mm_log_level level, const char *fmt, ...)
 {
 	va_list ap;
 
+	if (mm_port_host_hooks.log) {
+		mm_port_host_hooks.log(level);
+		return;
+	}
 	va_start(ap, fmt);
 	fprintf(stderr, "[%d] ", (int)level);
 	vfprintf(stderr, fmt, ap);
@@ -70,4 +78,14 @@ void mm_port_panic(const char *fmt, ...)
 phys_addr_t mm_port_virt_to_phys(virt_addr_t va)
 {
 	return (phys_addr_t){va.value};
+}
+
+int mm_port_set_attr(virt_addr_t va, size_t npages, enum mm_attr attr)
+{
+	return mm_port_host_hooks.set_attr ? mm_port_host_hooks.set_attr(va, npages, attr) : 0;
+}
+
+int mm_port_cache_flush(virt_addr_t va, size_t nbytes)
+{
+	return mm_port_host_hooks.cache_flush ? mm_port_host_hooks.cache_flush(va, nbytes) : 0;
 }
