@@ -19,9 +19,10 @@
 #define TABLE_SIZE	4096
 #define SATP_MODE_SHIFT 60
 #define SATP_SV39	8
+#define SATP_SV48	9
 #define SATP_SV57	10
 
-/* The mode that boot tries first; a build for tests may begin lower than the CPU could. */
+/* The mode that boot tries first (make PAGING=39: for tests, where the CPU could do more). */
 #ifndef RISCV_FIRST_MODE
 #define RISCV_FIRST_MODE SATP_SV57
 #endif

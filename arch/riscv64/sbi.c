@@ -79,8 +79,10 @@ int sbi_hart_status(uint64_t hart)
 
 const char *sbi_implementation(uint64_t *version)
 {
-	static const char *const names[] = {"BBL",	"OpenSBI", "Xvisor",   "KVM",	   "RustSBI",
-					    "Diosix", "Coffer",  "Xen",	   "PolarFire", "coreboot"};
+	static const char *const names[] = {
+		"BBL",	  "OpenSBI", "Xvisor", "KVM",	    "RustSBI",
+		"Diosix", "Coffer",  "Xen",    "PolarFire", "coreboot",
+	};
 	uint64_t id = (uint64_t)sbi_call(EXT_BASE, BASE_IMPLEMENTATION, 0, 0, 0, 0).value;
 
 	*version = (uint64_t)sbi_call(EXT_BASE, BASE_VERSION, 0, 0, 0, 0).value;
