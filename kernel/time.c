@@ -13,6 +13,7 @@ void irq_handle_external(void);
 static uint64_t boot_ticks;
 static uint64_t interrupts;
 static void (*armed)(void);
+static uint64_t armed_at, wake_at; /* ns since boot; 0: none */
 static struct irq_action timer_action;
 
 static uint64_t ticks_to_ns(uint64_t ticks)
@@ -41,13 +42,34 @@ uint64_t time_after_ms(uint64_t ms)
 	return time_ns() + ms * 1000000;
 }
 
+/* The hardware has one deadline: the earlier one. A tick more: rounding must not make it early. */
+static void program_timer(void)
+{
+	uint64_t at = armed_at;
+
+	if (wake_at && (!at || wake_at < at))
+		at = wake_at;
+	arch_timer_set(at ? boot_ticks + ns_to_ticks(at) + 1 : UINT64_MAX);
+}
+
 void timer_arm(uint64_t at_ns, void (*fn)(void))
 {
 	unsigned long state = arch_irq_save();
 
 	armed = at_ns ? fn : NULL;
-	/* One tick more: rounding must not make it early. */
-	arch_timer_set(at_ns ? boot_ticks + ns_to_ticks(at_ns) + 1 : UINT64_MAX);
+	armed_at = at_ns;
+	program_timer();
+	arch_irq_restore(state);
+}
+
+void timer_wake_by(uint64_t at_ns)
+{
+	unsigned long state = arch_irq_save();
+
+	if (!wake_at || wake_at > at_ns) {
+		wake_at = at_ns;
+		program_timer();
+	}
 	arch_irq_restore(state);
 }
 
@@ -58,12 +80,18 @@ uint64_t timer_interrupts(void)
 
 static void on_timer(void *ctx)
 {
-	void (*fn)(void) = armed;
+	uint64_t now = time_ns();
+	void (*fn)(void) = NULL;
 
 	(void)ctx;
 	interrupts++;
-	armed = NULL;
-	arch_timer_set(UINT64_MAX);
+	if (wake_at <= now)
+		wake_at = 0;
+	if (armed_at && armed_at <= now) {
+		fn = armed;
+		armed_at = 0;
+	}
+	program_timer();
 	if (fn)
 		fn();
 }

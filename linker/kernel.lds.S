@@ -56,6 +56,10 @@ SECTIONS
 		KEEP(*(drivers))
 		__stop_drivers = .;
 		. = ALIGN(8);
+		__start_virtio_drivers = .;
+		KEEP(*(virtio_drivers))
+		__stop_virtio_drivers = .;
+		. = ALIGN(8);
 		__start_commands = .;
 		KEEP(*(commands))
 		__stop_commands = .;

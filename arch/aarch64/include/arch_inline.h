@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define ARCH_DMA_COHERENT_BY_DEFAULT false
+
 /* What belongs to one CPU; TPIDR_EL1 points to it. vectors.S knows the offsets (regs.h). */
 struct arch_cpu {
 	unsigned int id;

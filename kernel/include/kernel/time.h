@@ -15,6 +15,12 @@ uint64_t time_after_ms(uint64_t ms);
 /* Calls fn once from the timer interrupt at or after `at` (ns since boot); 0 turns it off. */
 void timer_arm(uint64_t at_ns, void (*fn)(void));
 
+/*
+ * Some interrupt ends a wait (arch_wait_for_interrupt) at `at_ns` or before it. To be asked for anew
+ * whenever a wait ended early; it costs nothing while the last one is still to come.
+ */
+void timer_wake_by(uint64_t at_ns);
+
 /* Does the timer interrupt arrive? Known after time_init. */
 uint64_t timer_interrupts(void);
 
