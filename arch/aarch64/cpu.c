@@ -71,9 +71,8 @@ void arch_describe(char *buf, size_t size)
 	static const char *const conduits[] = {"no PSCI", "PSCI by hvc", "PSCI by smc"};
 	bool gic = sysreg_read(id_aa64pfr0_el1) >> 24 & 0xf;
 
-	format_buf(buf, size, "entered at EL%u, MIDR %08lx, %s, %s, %s", boot_entry_el,
-		   sysreg_read(midr_el1), conduits[psci],
-		   gic ? "GIC system registers" : "no GIC system registers",
+	format_buf(buf, size, "AArch64 %08lx, entered at EL%u, %s, %s, %s", sysreg_read(midr_el1),
+		   boot_entry_el, conduits[psci], gic ? "GIC registers" : "no GIC registers",
 		   arch_has_cycle_counter ? "cycle counter" : "no cycle counter");
 }
 

@@ -32,8 +32,8 @@
 #include "pte.h"
 #include "sysreg.h"
 
-#define LINEAR_BASE   0xffff000000000000u
-#define PERMISSIONS   (PTE_READ_ONLY | PTE_PXN | PTE_UXN)
+#define LINEAR_BASE    0xffff000000000000u
+#define PERMISSIONS    (PTE_READ_ONLY | PTE_PXN | PTE_UXN)
 #define PAGE_OFFSET(a) ((a) & (MM_PAGE_SIZE - 1))
 
 static uint64_t *root;
@@ -103,8 +103,8 @@ static bool range_valid(uintptr_t va, size_t nbytes)
 
 static bool prot_valid(unsigned int prot, enum arch_memtype type)
 {
-	return (prot & ARCH_PROT_R) && (prot & (ARCH_PROT_W | ARCH_PROT_X)) !=
-					       (ARCH_PROT_W | ARCH_PROT_X) &&
+	return (prot & ARCH_PROT_R) &&
+	       (prot & (ARCH_PROT_W | ARCH_PROT_X)) != (ARCH_PROT_W | ARCH_PROT_X) &&
 	       (unsigned int)type <= ARCH_MEM_DEVICE;
 }
 
@@ -113,7 +113,7 @@ static bool prot_valid(unsigned int prot, enum arch_memtype type)
 /* Forget one address, and the tables on the way to it, on all CPUs; complete after dsb_ish. */
 static void tlb_forget(uintptr_t va)
 {
-	__asm__ volatile("tlbi vaae1is, %0" ::"r"(va << 16 >> 28) : "memory");
+	__asm__ volatile("tlbi vaae1is, %0" ::"r"(va << 8 >> 20) : "memory");
 }
 
 static void tlb_forget_all(void)

@@ -31,11 +31,11 @@ enum {
 	FSC_EXTERNAL_ON_WALK = 0x14,
 	FSC_ALIGNMENT = 0x20,
 };
-#define ISS_FSC(esr)	((unsigned int)(esr) & 0x3c)
+#define ISS_FSC(esr)	((unsigned int)(esr)&0x3c)
 #define ISS_WRITE	(1u << 6)
 #define ISS_MAINTENANCE (1u << 8) /* a cache instruction: "write" means nothing */
 
-#define VECTOR_KIND(vector) ((vector) & 3u)
+#define VECTOR_KIND(vector) ((vector)&3u)
 enum { VECTOR_SYNC, VECTOR_IRQ, VECTOR_FIQ, VECTOR_SERROR };
 
 void trap_dispatch(struct arch_regs *regs, unsigned int vector);
@@ -263,7 +263,8 @@ static bool is_frame(uint64_t fp)
 	return fp && !(fp & 0xf) && !arch_mmu_probe(fp, &pa, &type) && type == ARCH_MEM_NORMAL;
 }
 
-/* A stack grows down, so the way up ends where it does not lead up; but it may leave an exception. */
+/* A stack grows down, so the way up ends where it does not lead up; but it may leave an exception.
+ */
 bool arch_unwind(uint64_t *fp, uint64_t *pc)
 {
 	const uint64_t *frame = (const uint64_t *)*fp;
