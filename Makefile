@@ -69,7 +69,7 @@ MM_DEFS := -DMM_HARDEN=$(HARDEN) -DMM_DEBUG=$(DEBUG)
 KFLAGS := $(WARN) $(OPT) $(ARCH_CFLAGS) -ffreestanding -fno-common -fno-pic -fno-stack-protector \
 	  -fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-unwind-tables \
 	  -ffunction-sections -fdata-sections -fno-tree-loop-distribute-patterns \
-	  $(MM_DEFS) -DMM_MAX_CPUS=64 -DMM_FAST_BITS=$(ARCH_FAST_BITS) \
+	  $(MM_DEFS) -DMM_MAX_CPUS=16 -DMM_FAST_BITS=$(ARCH_FAST_BITS) \
 	  -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops -DMM_PORT_INLINE='"mm_port_kernel.h"'
 ifeq ($(LLVM),1)
 KFLAGS := $(filter-out -fno-tree-loop-distribute-patterns,$(KFLAGS)) -fno-builtin-memset -fno-builtin-memcpy
@@ -175,12 +175,14 @@ HB        := build/host-$(subst $(comma),-,$(HOST_SAN))-h$(HARDEN)
 HOST_SRCS := $(SRC_mm) $(wildcard mm/test/*.c) $(SRC_dma) $(wildcard dma/test/*.c) \
 	     $(filter-out kernel/lib/string.c,$(SRC_lib)) $(wildcard kernel/lib/test/*.c) \
 	     $(wildcard kernel/fdt.c kernel/memmap.c kernel/test/test_fdt.c kernel/test/test_memmap.c) \
-	     $(wildcard drivers/virtio/virtqueue.c drivers/virtio/virtio_blk.c drivers/virtio/test/*.c) \
+	     $(addprefix drivers/virtio/,virtio.c virtqueue.c virtio_blk.c blk.c) \
+	     $(filter-out %_real.c,$(wildcard drivers/virtio/test/*.c)) \
 	     $(wildcard tests/host/*.c)
 HOST_OBJS := $(patsubst %.c,$(HB)/%.o,$(HOST_SRCS))
 HOST_FLAGS = $(WARN) -O1 -g -fno-omit-frame-pointer $(if $(filter none,$(HOST_SAN)),,-fsanitize=$(HOST_SAN) -fno-sanitize-recover=all) \
 	     $(MM_DEFS) -DMM_FAST_BITS=0 -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops -DMICA_HOST=1 $(HOST_EXTRA) \
-	     $(INC_lib) $(INC_dma) -Ikernel/include -Idrivers/include $(INC_test) -Itests/host
+	     $(INC_lib) $(INC_dma) -Ikernel/include -Idrivers/include $(INC_test) -Itests/host \
+	     -Iarch/include -Itests/host/include
 
 $(HB)/%.o: %.c $(HB)/flags
 	$(call say,HOSTCC,$<)

@@ -14,7 +14,8 @@
 
 #define POOL_PAGES 20
 
-static uint8_t pool[POOL_PAGES][MM_PAGE_SIZE] __attribute__((aligned(4096)));
+static uint8_t pool[POOL_PAGES][MM_PAGE_SIZE]
+	__attribute__((section(".bss.noinit"), aligned(4096)));
 static unsigned int pool_used;
 static struct memmap map;
 static struct mem_range keep_out[2];

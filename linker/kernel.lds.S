@@ -17,7 +17,7 @@
  * Every section is named: an unknown one is an error (--orphan-handling=error).
  */
 #define PAGE		     4096
-#define BOOT_STACK_SIZE	     (4 * PAGE)
+#define BOOT_STACK_SIZE	     (16 * PAGE)
 #define EMERGENCY_STACK_SIZE (2 * PAGE)
 #define LOAD_AT(section)     AT(ADDR(section) - LINK_VA + LINK_PA)
 
