@@ -10,6 +10,9 @@
 
 #define MAX_LIVE 48
 
+/* With MM_DEBUG the global allocator remembers every block that ever was, in pages. */
+#define DEBUG_PAGES (MM_DEBUG ? 64 : 0)
+
 struct buffer {
 	struct dma_info info;
 	struct layout layout;
@@ -79,7 +82,7 @@ static int check_buffer(struct layout l)
 }
 
 /* Twice, so that the second is made of dirty memory. */
-SELFTEST(dma, zeroed_at_all_sizes)
+SELFTEST_KEEPS(dma, zeroed_at_all_sizes, DEBUG_PAGES)
 {
 	static const size_t sizes[] = {1, 7, 64, 100, 2048, 4095, 4096, 4097, 12293, 40000};
 	static const size_t aligns[] = {1, 8, 64, 2048, 4096, 65536};
@@ -134,7 +137,7 @@ static int random_use(struct dma_device *dev)
 	return 0;
 }
 
-SELFTEST(dma, contents_survive)
+SELFTEST_KEEPS(dma, contents_survive, DEBUG_PAGES)
 {
 	struct dma_device dev;
 
@@ -156,7 +159,7 @@ static bool noncoherent_device(struct dma_device *dev)
 	return dma_dealloc_coherent(dev, info, layout(1, 1)) == ALLOC_OK;
 }
 
-SELFTEST(dma, contents_survive_uncached)
+SELFTEST_KEEPS(dma, contents_survive_uncached, DEBUG_PAGES)
 {
 	struct dma_device dev;
 
@@ -164,7 +167,7 @@ SELFTEST(dma, contents_survive_uncached)
 		random_use(&dev);
 }
 
-SELFTEST(dma, kinds_do_not_mix)
+SELFTEST_KEEPS(dma, kinds_do_not_mix, DEBUG_PAGES)
 {
 	struct dma_device coherent, other;
 	struct dma_info a[8], b[8];
@@ -191,7 +194,7 @@ SELFTEST(dma, kinds_do_not_mix)
 	CHECK(balanced(&before));
 }
 
-SELFTEST(dma, heap_grows_by_four_pages)
+SELFTEST_KEEPS(dma, heap_grows_by_four_pages, DEBUG_PAGES)
 {
 	struct dma_stats before = settled(), now;
 	struct layout l = layout(600, 8);
@@ -219,7 +222,7 @@ static enum alloc_result try(size_t size, size_t align)
 	return r;
 }
 
-SELFTEST(dma, invalid_layouts)
+SELFTEST_KEEPS(dma, invalid_layouts, DEBUG_PAGES)
 {
 	struct dma_stats before = settled();
 
@@ -272,7 +275,7 @@ static int misuse_of(struct layout l)
 	return 0;
 }
 
-SELFTEST(dma, misuse)
+SELFTEST_KEEPS(dma, misuse, DEBUG_PAGES)
 {
 	struct dma_stats before = settled();
 	int failed;
@@ -304,7 +307,7 @@ static int without_pages(struct layout l)
 	return 0;
 }
 
-SELFTEST(dma, out_of_pages)
+SELFTEST_KEEPS(dma, out_of_pages, DEBUG_PAGES)
 {
 	if (!without_pages(layout(300, 8)))
 		without_pages(layout(5 * MM_PAGE_SIZE, 8));
@@ -312,7 +315,7 @@ SELFTEST(dma, out_of_pages)
 
 /* --- Devices ----------------------------------------------------------------- */
 
-SELFTEST(dma, windows)
+SELFTEST_KEEPS(dma, windows, DEBUG_PAGES)
 {
 	struct dma_device dev;
 	bus_addr_t bus = {1};
@@ -362,7 +365,7 @@ static int device_gets(struct dma_device *dev, size_t size)
 	return 0;
 }
 
-SELFTEST(dma, alignment_boundary_segment)
+SELFTEST_KEEPS(dma, alignment_boundary_segment, DEBUG_PAGES)
 {
 	struct dma_stats before = settled();
 	struct dma_device dev;
@@ -385,7 +388,7 @@ SELFTEST(dma, alignment_boundary_segment)
 	CHECK(balanced(&before));
 }
 
-SELFTEST(dma, devices_that_make_no_sense)
+SELFTEST_KEEPS(dma, devices_that_make_no_sense, DEBUG_PAGES)
 {
 	struct dma_device dev;
 	struct dma_info info;
@@ -404,7 +407,7 @@ SELFTEST(dma, devices_that_make_no_sense)
 }
 
 /* A device that sees one page, which is in use, gets nothing; when it is moved off, no more. */
-SELFTEST(dma, out_of_reach)
+SELFTEST_KEEPS(dma, out_of_reach, DEBUG_PAGES)
 {
 	struct dma_stats before = settled();
 	struct layout page = layout(MM_PAGE_SIZE, MM_PAGE_SIZE);
@@ -420,4 +423,25 @@ SELFTEST(dma, out_of_reach)
 	dev.window[0].bus.value = MM_PAGE_SIZE;
 	CHECK(dma_alloc_coherent(&dev, page, &info) == ALLOC_NO_MEMORY);
 	CHECK(dealloc_coherent(taken, page) == ALLOC_OK && balanced(&before));
+}
+
+/* Small and large, for a device that emits 32 bits, whatever RAM there is above. */
+SELFTEST_KEEPS(dma, mask_of_32_bits, DEBUG_PAGES)
+{
+	struct dma_stats before = settled();
+	struct dma_device dev;
+	struct dma_info info;
+
+	dma_device_init(&dev, "32 bits");
+	dev.mask = UINT32_MAX;
+	if (dma_alloc_coherent(&dev, layout(8192, 8), &info) != ALLOC_OK) {
+		selftest_skip("no memory below 4 GiB");
+		return;
+	}
+	CHECK(info.bus_addr.value <= UINT32_MAX - 8191);
+	CHECK(dma_dealloc_coherent(&dev, info, layout(8192, 8)) == ALLOC_OK);
+	for (size_t size = 1; size < 100000; size = size * 7 + 3)
+		if (device_gets(&dev, size))
+			return;
+	CHECK(balanced(&before));
 }

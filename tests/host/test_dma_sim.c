@@ -22,6 +22,9 @@
 #define RAM_PAGES  8192u /* what the runner makes of the global allocator */
 #define POOL_PAGES 64u
 
+/* With MM_DEBUG the global allocator remembers every block that ever was, in pages. */
+#define DEBUG_PAGES (MM_DEBUG ? 64 : 0)
+
 enum page_state { CACHED, CLEAN, CHANGED, NONCACHED, QUIET, LOST };
 
 static struct {
@@ -205,7 +208,7 @@ static bool state_is(struct dma_info info, size_t nbytes, enum page_state want)
 
 /* --- Order ------------------------------------------------------------------- */
 
-SELFTEST(host, dma_order_of_steps)
+SELFTEST_KEEPS(host, dma_order_of_steps, DEBUG_PAGES)
 {
 	static const size_t sizes[] = {1, 700, 4095, 4096, 4097, 100000};
 	struct dma_device dev;
@@ -226,7 +229,7 @@ SELFTEST(host, dma_order_of_steps)
 	CHECK(stop());
 }
 
-SELFTEST(host, dma_coherent_device_changes_nothing)
+SELFTEST_KEEPS(host, dma_coherent_device_changes_nothing, DEBUG_PAGES)
 {
 	struct layout small = {100, 8}, large = {20000, 8};
 	struct dma_info a, b;
@@ -238,7 +241,7 @@ SELFTEST(host, dma_coherent_device_changes_nothing)
 	CHECK(stop() && !sim.flushes && !sim.changes);
 }
 
-SELFTEST(host, dma_spare_saves_changes)
+SELFTEST_KEEPS(host, dma_spare_saves_changes, DEBUG_PAGES)
 {
 	struct layout l = {100, 8};
 	struct dma_device dev;
@@ -297,7 +300,7 @@ static long lost_by(struct layout l, unsigned int flush, unsigned int change, bo
 #define LARGE_PAGES 3u
 
 /* The steps of pages: flush, change, flush; then flush, change. Lost: all but by the first. */
-SELFTEST_KEEPS(host, dma_quarantine_pages, 4 * LARGE_PAGES)
+SELFTEST_KEEPS(host, dma_quarantine_pages, 4 * LARGE_PAGES + DEBUG_PAGES)
 {
 	struct layout l = {LARGE_PAGES * MM_PAGE_SIZE, 8};
 
@@ -312,7 +315,7 @@ SELFTEST_KEEPS(host, dma_quarantine_pages, 4 * LARGE_PAGES)
 }
 
 /* The same for a piece of the heap. Growing tries low memory, then any, then a single page. */
-SELFTEST_KEEPS(host, dma_quarantine_heap, 4 * 4)
+SELFTEST_KEEPS(host, dma_quarantine_heap, 4 * 4 + DEBUG_PAGES)
 {
 	struct layout l = {100, 8};
 
@@ -326,7 +329,7 @@ SELFTEST_KEEPS(host, dma_quarantine_heap, 4 * 4)
 }
 
 /* Every request for pages fails once, on the way to a block that is not cached. */
-SELFTEST(host, dma_no_pages)
+SELFTEST_KEEPS(host, dma_no_pages, DEBUG_PAGES)
 {
 	struct dma_device dev;
 	struct layout l = {500, 8};
@@ -345,7 +348,7 @@ SELFTEST(host, dma_no_pages)
 	CHECK(dma_dealloc_coherent(&dev, info, l) == ALLOC_OK && stop());
 }
 
-SELFTEST(host, dma_refuses_what_it_cannot_do)
+SELFTEST_KEEPS(host, dma_refuses_what_it_cannot_do, DEBUG_PAGES)
 {
 	struct dma_info info = {NULL, {42}};
 	struct layout l = {64, 8};
@@ -360,7 +363,7 @@ SELFTEST(host, dma_refuses_what_it_cannot_do)
 	CHECK(stop());
 }
 
-SELFTEST(host, dma_init_only_when_idle)
+SELFTEST_KEEPS(host, dma_init_only_when_idle, DEBUG_PAGES)
 {
 	struct dma_config config = {.can_change_attr = true};
 	struct layout l = {64, 8};
@@ -390,7 +393,7 @@ static bool in_pool(const void *p, size_t nbytes)
 	return at >= pool && at + nbytes <= pool + sizeof(pool);
 }
 
-SELFTEST(host, dma_pool)
+SELFTEST_KEEPS(host, dma_pool, DEBUG_PAGES)
 {
 	static struct dma_info got[POOL_PAGES];
 	struct layout page = {MM_PAGE_SIZE, 8}, small = {100, 8};
@@ -439,7 +442,7 @@ static void short_sighted(struct dma_device *dev, uint64_t reach)
 	dev->mask = reach - 1;
 }
 
-SELFTEST(host, dma_mask_is_kept)
+SELFTEST_KEEPS(host, dma_mask_is_kept, DEBUG_PAGES)
 {
 	enum { MIB = 1 << 20, REACH = 6 };
 	struct layout l = {MIB, MM_PAGE_SIZE};
@@ -460,7 +463,7 @@ SELFTEST(host, dma_mask_is_kept)
 }
 
 /* The heap's pieces are out of the device's reach: it gets a page of its own. */
-SELFTEST(host, dma_page_for_a_short_sighted_device)
+SELFTEST_KEEPS(host, dma_page_for_a_short_sighted_device, DEBUG_PAGES)
 {
 	enum { FILLERS = 64 };
 	struct layout filler = {4 * MM_PAGE_SIZE, MM_PAGE_SIZE}, l = {100, 8};
@@ -537,7 +540,7 @@ static void *run_cpu(void *arg)
 	return NULL;
 }
 
-SELFTEST(host, dma_many_cpus)
+SELFTEST_KEEPS(host, dma_many_cpus, DEBUG_PAGES)
 {
 	struct cpu cpu[THREADS];
 	struct dma_stats stats;
