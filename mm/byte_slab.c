@@ -57,11 +57,9 @@
 #define MAX_OBJECTS    256u	    /* nor holds more objects */
 #define CARVE_BATCH    8u
 #define INBOX_BATCH    8u
-#define LOST_LEFT      0x80000000u
 #define SHARED	       MM_MAX_CPUS
 #define POISON	       0xd5
 #define CANARY_BYTES   (MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
-#define QUARANTINE     (MM_HARDEN >= 3 ? 32u : 0u)
 
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
@@ -84,34 +82,36 @@ static const struct slab_class classes[] = {
 	{2864, 5}, {3072, 3}, {3264, 4}, {3584, 7}, {4096, 4},
 };
 
-#define NCLASSES (sizeof(classes) / sizeof(classes[0]))
+#define NCLASSES BYTE_SLAB_CLASSES
+_Static_assert(MM_MAX_CPUS <= 64, "one word has a bit for each CPU");
+_Static_assert(sizeof(classes) / sizeof(classes[0]) == NCLASSES, "the header knows how many");
 
-struct slab_cpu {
-	uintptr_t base; /* the piece that was hit last: its first page, */
-	size_t nbytes;	/* size (atomic: the locked calls may set it to 0) */
-	struct slab *meta; /* and page records */
-	struct slab *active[NCLASSES];
-	struct slab *partial[NCLASSES]; /* rings: taken at the head, added at the tail */
-	void *pending;	     /* taken from the inbox, not yet given to the slabs */
-	unsigned int index;
-	unsigned int oldest; /* in the quarantine */
-	void *quarantine[QUARANTINE ? QUARANTINE : 1];
-	/* What others write is on a line of its own. */
-	void *inbox __attribute__((aligned(64)));
-	struct slab *gift;
-	size_t parked_nbytes; /* atomic: in inbox, pending and quarantine */
-};
-
-/* What a CPU has before it has anything: every path finds it empty. Never written. */
+/* What a CPU has that has nothing: every path finds it empty. Never written. */
 static struct slab no_slab;
-static struct slab_cpu no_cpu = {
-	.active = {[0 ... NCLASSES - 1] = &no_slab},
-	.index = SLAB_NO_OWNER - 1,
-};
 
 static inline struct byte_slab *slab_of(struct byte_alloc *a)
 {
 	return (struct byte_slab *)a;
+}
+
+static inline struct slab_cpu *shared_state(struct byte_slab *a)
+{
+	return &a->cpu[SHARED];
+}
+
+static inline unsigned int owner_of(const struct slab *s)
+{
+	return __atomic_load_n(&s->owner, __ATOMIC_RELAXED);
+}
+
+static inline void set_owner(struct slab *s, unsigned int owner)
+{
+	__atomic_store_n(&s->owner, (uint16_t)owner, __ATOMIC_RELAXED);
+}
+
+static inline uint32_t carved_of(const struct slab *s)
+{
+	return __atomic_load_n(&s->carved, __ATOMIC_RELAXED);
 }
 
 static uint64_t mix(uint64_t z)
@@ -199,12 +199,14 @@ static inline size_t capacity(const struct slab *s)
 
 static inline bool is_slab(const struct slab *s)
 {
-	return s->state >= SLAB_ACTIVE && s->state <= SLAB_FULL;
+	unsigned int state = state_of(s);
+
+	return state >= SLAB_ACTIVE && state <= SLAB_FULL;
 }
 
 static size_t used_objects(const struct slab *s)
 {
-	switch (s->state) {
+	switch (state_of(s)) {
 	case SLAB_ACTIVE:
 		return s->left - 1;
 	case SLAB_PARTIAL:
@@ -309,12 +311,13 @@ static void release(struct byte_slab *a, const struct slab_cpu *c, struct slab *
 {
 	struct slab *top;
 
-	if (c == a->shared) {
+	if (c->index == SHARED) {
 		slab_span_put(a, s);
 		return;
 	}
-	s->state = SLAB_RETURNED;
-	__atomic_store_n(&s->owner, SLAB_NO_OWNER, __ATOMIC_RELAXED);
+	set_state(s, SLAB_RETURNED);
+	set_owner(s, SLAB_NO_OWNER);
+	__atomic_fetch_add(&a->returned_pages, s->npages, __ATOMIC_RELAXED);
 	top = __atomic_load_n(&a->returned, __ATOMIC_RELAXED);
 	do
 		s->next = top;
@@ -326,8 +329,8 @@ static void release(struct byte_slab *a, const struct slab_cpu *c, struct slab *
 static __attribute__((noinline)) void left_event(struct byte_slab *a, struct slab_cpu *c,
 						 struct slab *s)
 {
-	if (s->state == SLAB_FULL) {
-		s->state = SLAB_PARTIAL;
+	if (state_of(s) == SLAB_FULL) {
+		set_state(s, SLAB_PARTIAL);
 		s->left = (uint32_t)capacity(s) - 1;
 		partial_add(c, s);
 		return;
@@ -343,14 +346,18 @@ static inline void free_own(struct byte_slab *a, struct slab_cpu *c, struct slab
 		left_event(a, c, s);
 }
 
-/* What is free in it is lost, what is live stays usable. */
-static void isolate(struct slab *s)
+/*
+ * Corrupt. What is free in it is lost, what is live stays usable; whoever frees
+ * that is sent to the locked call, for the slab has no owner any more.
+ */
+static void isolate(struct slab_cpu *c, struct slab *s)
 {
-	report(link_object(s, s->head), object_size(s), MM_FAULT_CORRUPT);
-	s->state = SLAB_LOST;
-	s->left = LOST_LEFT;
+	report((void *)s->base, object_size(s), MM_FAULT_CORRUPT);
+	set_state(s, SLAB_LOST);
+	set_owner(s, SLAB_NO_OWNER);
 	s->head = 0;
-	s->carved = (uint32_t)(capacity(s) * object_size(s));
+	if (c->active[s->class] == s)
+		c->active[s->class] = &no_slab;
 }
 
 /* Hardening 3: every link of the list leads to an object that was carved. */
@@ -362,7 +369,7 @@ static bool list_intact(const struct slab *s)
 	while (link && n++ < MAX_OBJECTS) {
 		uintptr_t offset = (uintptr_t)link_object(s, link) - s->base;
 
-		if (!link_valid(link) || offset >= s->carved || offset % object_size(s))
+		if (!link_valid(link) || offset >= carved_of(s) || offset % object_size(s))
 			return false;
 		link = load_link(s, link_object(s, link));
 	}
@@ -373,17 +380,17 @@ static void activate(struct slab_cpu *c, struct slab *s)
 {
 	struct slab *old = c->active[s->class];
 
-	if (old != &no_slab && old->state == SLAB_ACTIVE) {
-		old->state = SLAB_FULL;
+	if (old != &no_slab && state_of(old) == SLAB_ACTIVE) {
+		set_state(old, SLAB_FULL);
 		old->left = 1;
 	}
-	if (s->state == SLAB_PARTIAL) {
-		s->state = SLAB_ACTIVE;
+	if (state_of(s) == SLAB_PARTIAL) {
+		set_state(s, SLAB_ACTIVE);
 		s->left++;
 	}
 	c->active[s->class] = s;
 	if (MM_HARDEN >= 3 && !list_intact(s))
-		isolate(s);
+		isolate(c, s);
 }
 
 /* Make some more objects; level 2 and up in an order that differs. */
@@ -405,29 +412,42 @@ static bool carve(const struct byte_slab *a, struct slab *s)
 		poison(p, size);
 		push(s, p);
 	}
-	s->carved += (uint32_t)(n * size);
+	__atomic_store_n(&s->carved, s->carved + (uint32_t)(n * size), __ATOMIC_RELAXED);
 	return true;
 }
 
 /* --- Between CPUs ------------------------------------------------------------------------------- */
 
-static struct slab_cpu *owner_state(const struct byte_slab *a, unsigned int owner)
-{
-	return owner == SHARED ? a->shared : __atomic_load_n(&a->cpu[owner], __ATOMIC_ACQUIRE);
-}
-
-/* The chain of an inbox runs through the second words; the first ones say "free". */
+/*
+ * The chain of an inbox runs through the second words; the first ones say "free".
+ * A slab without an owner is lost: its objects are only marked.
+ */
 static void push_remote(struct byte_slab *a, unsigned int owner, struct slab *s, void *p)
 {
-	struct slab_cpu *c = owner_state(a, owner);
-	void *top = __atomic_load_n(&c->inbox, __ATOMIC_RELAXED);
+	struct slab_cpu *c;
+	void *top;
 
 	store_link(s, p, 0);
+	if (owner == SLAB_NO_OWNER)
+		return;
+	c = &a->cpu[owner];
+	top = __atomic_load_n(&c->inbox, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&c->parked_nbytes, object_size(s), __ATOMIC_RELAXED);
 	do
 		((word_t *)p)[1] = (uintptr_t)top ^ a->secret;
 	while (!__atomic_compare_exchange_n(&c->inbox, &top, p, true, __ATOMIC_RELEASE,
 					    __ATOMIC_RELAXED));
+}
+
+/* To its slab when that is ours, else to the owner, which may have changed meanwhile. */
+static void free_verified(struct byte_slab *a, struct slab_cpu *c, struct slab *s, void *p)
+{
+	unsigned int owner = owner_of(s);
+
+	if (owner == c->index)
+		free_own(a, c, s, p);
+	else
+		push_remote(a, owner, s, p);
 }
 
 /* The slab of an address in a piece, or NULL. */
@@ -436,37 +456,59 @@ static struct slab *slab_at(const struct byte_slab *a, uintptr_t addr)
 	const struct slab_piece *piece = slab_piece_of(a, addr);
 	struct slab *s = piece ? slab_page_of(piece, addr) : NULL;
 
-	if (s && s->state == SLAB_INNER)
+	if (s && state_of(s) == SLAB_INNER)
 		s -= s->back;
 	return s;
+}
+
+/* The first of the chain that c took from its inbox, verified; NULL: none, or the rest is lost. */
+static void *next_pending(struct byte_slab *a, struct slab_cpu *c, struct slab **s)
+{
+	void *p = c->pending;
+
+	if (!p)
+		return NULL;
+	*s = slab_at(a, (uintptr_t)p);
+	if (MM_HARDEN && (!*s || load_link(*s, p))) {
+		report(p, 0, MM_FAULT_CORRUPT);
+		c->pending = NULL;
+		return NULL;
+	}
+	c->pending = (void *)(uintptr_t)(((word_t *)p)[1] ^ a->secret);
+	__atomic_fetch_sub(&c->parked_nbytes, object_size(*s), __ATOMIC_RELAXED);
+	return p;
 }
 
 /* Give some of what others freed to its slabs. False when there was nothing. */
 static bool drain_inbox(struct byte_slab *a, struct slab_cpu *c)
 {
-	void *p = c->pending;
+	struct slab *s;
+	void *p;
 
-	if (!p && __atomic_load_n(&c->inbox, __ATOMIC_RELAXED))
-		p = __atomic_exchange_n(&c->inbox, NULL, __ATOMIC_ACQUIRE);
-	if (!p)
+	if (!c->pending && __atomic_load_n(&c->inbox, __ATOMIC_RELAXED))
+		c->pending = __atomic_exchange_n(&c->inbox, NULL, __ATOMIC_ACQUIRE);
+	if (!c->pending)
 		return false;
-	for (unsigned int i = 0; p && i < INBOX_BATCH; i++) {
-		struct slab *s = slab_at(a, (uintptr_t)p);
-		void *next;
-
-		if (MM_HARDEN && (!s || s->owner != c->index || load_link(s, p))) {
-			report(p, 0, MM_FAULT_CORRUPT); /* the rest of the chain is lost */
-			p = NULL;
-			break;
-		}
-		next = (void *)(uintptr_t)(((word_t *)p)[1] ^ a->secret);
+	for (unsigned int i = 0; i < INBOX_BATCH && (p = next_pending(a, c, &s)); i++) {
 		poison(p, object_size(s));
-		__atomic_fetch_sub(&c->parked_nbytes, object_size(s), __ATOMIC_RELAXED);
-		free_own(a, c, s, p);
-		p = next;
+		free_verified(a, c, s, p);
 	}
-	c->pending = p;
 	return true;
+}
+
+/* What waits in the quarantine is freed now. */
+static void flush_quarantine(struct byte_slab *a, struct slab_cpu *c)
+{
+	for (unsigned int i = 0; i != BYTE_SLAB_WAITING; i++) {
+		void *p = c->quarantine[i];
+		struct slab *s = p ? slab_at(a, (uintptr_t)p) : NULL;
+
+		c->quarantine[i] = NULL;
+		if (!s)
+			continue;
+		__atomic_fetch_sub(&c->parked_nbytes, object_size(s), __ATOMIC_RELAXED);
+		free_verified(a, c, s, p);
+	}
 }
 
 /* The gift, if it is of the class; else it waits on the list of its own. */
@@ -479,7 +521,7 @@ static struct slab *take_gift(struct byte_slab *a, struct slab_cpu *c, size_t cl
 	s = __atomic_exchange_n(&c->gift, NULL, __ATOMIC_ACQUIRE);
 	if (s->class == class)
 		return s;
-	s->state = SLAB_PARTIAL;
+	set_state(s, SLAB_PARTIAL);
 	if (--s->left)
 		partial_add(c, s);
 	else
@@ -503,7 +545,7 @@ static struct slab *next_slab(struct byte_slab *a, struct slab_cpu *c, size_t cl
 	return s;
 }
 
-/* The fast path found nothing. c is not no_cpu. */
+/* The fast path found nothing. */
 static void *alloc_own(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
 	for (;;) {
@@ -513,7 +555,7 @@ static void *alloc_own(struct byte_slab *a, struct slab_cpu *c, size_t class)
 		if (p)
 			return p;
 		if (s->head) {
-			isolate(s);
+			isolate(c, s);
 			continue;
 		}
 		if (s != &no_slab && carve(a, s))
@@ -536,7 +578,7 @@ static struct slab *slab_new(struct byte_slab *a, size_t class)
 	if (!s)
 		return NULL;
 	for (uint32_t i = 1; i < classes[class].npages; i++) {
-		s[i].state = SLAB_INNER;
+		set_state(&s[i], SLAB_INNER);
 		s[i].back = i & 7;
 	}
 	s->head = 0;
@@ -547,8 +589,8 @@ static struct slab *slab_new(struct byte_slab *a, size_t class)
 	s->inverse = UINT32_MAX / size + 1;
 	s->least = (uint16_t)(class ? classes[class - 1].size + 1 : 1);
 	s->sizes = (uint16_t)(size - s->least);
-	s->state = SLAB_PARTIAL;
-	__atomic_store_n(&s->owner, SHARED, __ATOMIC_RELAXED);
+	set_state(s, SLAB_PARTIAL);
+	set_owner(s, SHARED);
 	return s;
 }
 
@@ -562,55 +604,66 @@ static void collect(struct byte_slab *a, size_t n)
 		while (!__atomic_compare_exchange_n(&a->returned, &s, s->next, false,
 						    __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE))
 			;
+		__atomic_fetch_sub(&a->returned_pages, s->npages, __ATOMIC_RELAXED);
 		slab_span_put(a, s);
 	}
 }
 
-/* The shared owner's empty active slabs, and everything that waits for a locked call. */
-static void trim(struct byte_slab *a)
+/* An owner parts with all that is free: what waits, and active slabs that are empty. */
+static void give_up(struct byte_slab *a, struct slab_cpu *c)
 {
-	struct slab_cpu *c = a->shared;
-
+	flush_quarantine(a, c);
 	while (drain_inbox(a, c))
 		;
-	collect(a, SIZE_MAX);
+	take_gift(a, c, NCLASSES);
 	for (size_t i = 0; i < NCLASSES; i++) {
 		struct slab *s = c->active[i];
 
-		if (s == &no_slab || s->state != SLAB_ACTIVE || s->left != 1)
+		if (s == &no_slab || state_of(s) != SLAB_ACTIVE || s->left != 1)
 			continue;
 		c->active[i] = &no_slab;
-		slab_span_put(a, s);
+		release(a, c, s);
 	}
+}
+
+/*
+ * Make pages free, for the lock holder. The CPU that we run on is pinned, so its
+ * state is ours as well; the other CPUs are asked, and do it when they next
+ * leave their fast path.
+ */
+static void trim(struct byte_slab *a)
+{
+	unsigned int cpu;
+	unsigned long pin = mm_port_pin(&cpu);
+
+	give_up(a, &a->cpu[cpu]);
+	mm_port_unpin(pin, cpu);
+	__atomic_store_n(&a->asked, ~((uint64_t)1 << cpu), __ATOMIC_RELAXED);
+	give_up(a, shared_state(a));
+	collect(a, SIZE_MAX);
+}
+
+/* Off the fast path: does the lock holder want something? */
+static void answer(struct byte_slab *a, struct slab_cpu *c)
+{
+	uint64_t bit = (uint64_t)1 << c->index;
+
+	if (__builtin_expect(!(__atomic_load_n(&a->asked, __ATOMIC_RELAXED) & bit), 1))
+		return;
+	__atomic_fetch_and(&a->asked, ~bit, __ATOMIC_RELAXED);
+	give_up(a, c);
 }
 
 static void *alloc_shared(struct byte_slab *a, size_t class)
 {
-	void *p = alloc_own(a, a->shared, class);
+	struct slab_cpu *c = shared_state(a);
+	void *p = alloc_own(a, c, class);
 	struct slab *s = p ? NULL : slab_new(a, class);
 
 	if (!s)
 		return p;
-	activate(a->shared, s);
-	return alloc_own(a, a->shared, class);
-}
-
-static void cpu_init(struct slab_cpu *c, unsigned int index)
-{
-	__builtin_memset(c, 0, sizeof(*c));
-	for (size_t i = 0; i < NCLASSES; i++)
-		c->active[i] = &no_slab;
-	c->index = index;
-}
-
-static void *private_block(struct byte_slab *a, size_t nbytes)
-{
-	size_t class = class_for(a, nbytes, 64);
-	void *p = alloc_shared(a, class);
-
-	if (p)
-		a->private_nbytes += classes[class].size;
-	return p;
+	activate(c, s);
+	return alloc_own(a, c, class);
 }
 
 /* A CPU that asked for a slab and can take one, else NULL. */
@@ -624,37 +677,30 @@ static struct slab_cpu *hungry_cpu(struct byte_slab *a)
 		return NULL;
 	cpu = mm_ctz(bits);
 	__atomic_fetch_and(&a->hungry, ~((uint64_t)1 << cpu), __ATOMIC_RELAXED);
-	c = a->cpu[cpu];
-	if (c != &no_cpu)
-		return __atomic_load_n(&c->gift, __ATOMIC_RELAXED) ? NULL : c;
-	c = private_block(a, sizeof(*c));
-	if (!c)
-		return NULL;
-	cpu_init(c, cpu);
-	__atomic_store_n(&a->cpu[cpu], c, __ATOMIC_RELEASE);
-	return c;
+	c = &a->cpu[cpu];
+	return __atomic_load_n(&c->gift, __ATOMIC_RELAXED) ? NULL : c;
 }
 
 /* Serve a request from a slab that then becomes a CPU's. */
 static void *alloc_with_gift(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
-	struct slab *s = a->shared->partial[class];
+	struct slab *s = shared_state(a)->partial[class];
 	void *p;
 
 	if (s)
-		partial_remove(a->shared, s);
+		partial_remove(shared_state(a), s);
 	else
 		s = slab_new(a, class);
 	if (!s)
 		return NULL;
-	s->state = SLAB_ACTIVE;
+	set_state(s, SLAB_ACTIVE);
 	s->left++;
-	__atomic_store_n(&s->owner, (uint16_t)c->index, __ATOMIC_RELAXED);
+	set_owner(s, c->index);
 	if (!s->head)
 		carve(a, s);
 	p = pop(s);
 	if (!p)
-		isolate(s);
+		isolate(c, s);
 	else
 		__atomic_store_n(&c->gift, s, __ATOMIC_RELEASE);
 	return p;
@@ -733,6 +779,8 @@ static void *byte_slab_alloc(struct byte_alloc *base, size_t size, size_t align)
 	size_t nbytes = size + CANARY_BYTES, class = class_for(a, nbytes, align);
 	void *p;
 
+	if (!a->total_nbytes)
+		return NULL;
 	do
 		p = class < NCLASSES ? alloc_object(a, class) : alloc_run(a, nbytes, align);
 	while (p && !finish(a, p, size, class));
@@ -742,14 +790,15 @@ static void *byte_slab_alloc(struct byte_alloc *base, size_t size, size_t align)
 static __attribute__((noinline)) void *alloc_local_any(struct byte_slab *a, size_t size,
 						       size_t align, unsigned int cpu)
 {
-	struct slab_cpu *c = a->cpu[cpu];
+	struct slab_cpu *c = &a->cpu[cpu];
 	size_t class = class_for(a, size + CANARY_BYTES, align);
 	void *p;
 
 	if (class == NCLASSES)
 		return NULL;
+	answer(a, c);
 	do
-		p = c == &no_cpu ? NULL : alloc_own(a, c, class);
+		p = alloc_own(a, c, class);
 	while (p && !finish(a, p, size, class));
 	if (!p)
 		__atomic_fetch_or(&a->hungry, (uint64_t)1 << cpu, __ATOMIC_RELAXED);
@@ -762,8 +811,7 @@ void *byte_slab_alloc_fast(struct byte_alloc *base, size_t size, size_t align, u
 
 	if (unlikely(size > BYTE_SLAB_MAX || align > 8 || MM_HARDEN >= 2))
 		return NULL;
-	return pop(__atomic_load_n(&a->cpu[cpu], __ATOMIC_RELAXED)
-			   ->active[a->class_of[(size + 7) / 8]]);
+	return pop(a->cpu[cpu].active[a->class_of[(size + 7) / 8]]);
 }
 
 static void *byte_slab_alloc_local(struct byte_alloc *base, size_t size, size_t align,
@@ -784,7 +832,7 @@ static enum mm_fault_kind verify(const struct byte_slab *a, const struct slab *s
 
 	if ((uintptr_t)p & 7)
 		return MM_FAULT_MISALIGNED;
-	if (offset >= s->carved || offset % object_size(s))
+	if (offset >= carved_of(s) || offset % object_size(s))
 		return MM_FAULT_FOREIGN;
 	if (link_valid(load_link(s, p)))
 		return MM_FAULT_DOUBLE_FREE;
@@ -798,7 +846,7 @@ static inline bool plausible(const struct slab *s, const void *p, size_t size)
 {
 	uintptr_t offset = (uintptr_t)p - s->base;
 
-	return size - s->least <= s->sizes && offset < s->carved && on_grid(s, offset) &&
+	return size - s->least <= s->sizes && offset < carved_of(s) && on_grid(s, offset) &&
 	       !link_valid(load_link(s, p));
 }
 
@@ -811,33 +859,27 @@ static void *quarantine(struct slab_cpu *c, struct slab *s, void *p)
 	store_link(s, p, 0);
 	__atomic_fetch_add(&c->parked_nbytes, object_size(s), __ATOMIC_RELAXED);
 	c->quarantine[slot] = p;
-	c->oldest = (slot + 1) % (QUARANTINE ? QUARANTINE : 1);
+	c->oldest = slot + 1 == BYTE_SLAB_WAITING ? 0 : slot + 1;
 	return old;
 }
 
 /* Free what was verified, wherever it belongs. */
 static void free_object(struct byte_slab *a, struct slab_cpu *c, struct slab *s, void *p)
 {
-	unsigned int owner;
-
 	poison(p, object_size(s));
-	if (QUARANTINE && c != &no_cpu) {
+	if (BYTE_SLAB_WAITING) {
 		p = quarantine(c, s, p);
 		if (!p)
 			return;
 		s = slab_at(a, (uintptr_t)p);
 		__atomic_fetch_sub(&c->parked_nbytes, object_size(s), __ATOMIC_RELAXED);
 	}
-	owner = __atomic_load_n(&s->owner, __ATOMIC_RELAXED);
-	if (owner == c->index)
-		free_own(a, c, s, p);
-	else
-		push_remote(a, owner, s, p);
+	free_verified(a, c, s, p);
 }
 
 static void set_window(struct slab_cpu *c, const struct slab_piece *piece)
 {
-	c->base = piece->base;
+	__atomic_store_n(&c->base, piece->base, __ATOMIC_RELAXED);
 	c->meta = piece->meta;
 	__atomic_store_n(&c->nbytes, piece->nbytes, __ATOMIC_RELAXED);
 }
@@ -847,7 +889,7 @@ static __attribute__((noinline)) enum mm_fault_kind
 dealloc_any(struct byte_slab *a, struct slab_cpu *c, void *p, size_t size, size_t align)
 {
 	const struct slab_piece *piece = slab_piece_of(a, (uintptr_t)p);
-	bool locked = c == a->shared;
+	bool locked = c == shared_state(a);
 	enum mm_fault_kind fault;
 	struct slab *s;
 
@@ -856,22 +898,21 @@ dealloc_any(struct byte_slab *a, struct slab_cpu *c, void *p, size_t size, size_
 	s = slab_at(a, (uintptr_t)p);
 	if (!is_slab(s) && !locked)
 		return MM_FAULT_KINDS;
-	switch (s->state) {
+	switch (state_of(s)) {
 	case SLAB_INNER:
 		return (uintptr_t)p & 7 ? MM_FAULT_MISALIGNED : MM_FAULT_FOREIGN;
 	case SLAB_FREE:
 	case SLAB_RETURNED:
 		return MM_FAULT_DOUBLE_FREE;
-	case SLAB_LOST:
-		return MM_FAULT_CORRUPT;
 	case SLAB_RUN:
 		return free_run(a, s, p, size, align);
+	default:
+		break;
 	}
 	fault = MM_HARDEN ? verify(a, s, p, size, align) : MM_FAULT_NONE;
 	if (fault != MM_FAULT_NONE)
 		return fault;
-	if (c != &no_cpu)
-		set_window(c, piece);
+	set_window(c, piece);
 	free_object(a, c, s, p);
 	return MM_FAULT_NONE;
 }
@@ -879,7 +920,7 @@ dealloc_any(struct byte_slab *a, struct slab_cpu *c, void *p, size_t size, size_
 bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, unsigned int cpu)
 {
 	struct byte_slab *a = slab_of(base);
-	const struct slab_cpu *c = __atomic_load_n(&a->cpu[cpu], __ATOMIC_RELAXED);
+	struct slab_cpu *c = &a->cpu[cpu];
 	uintptr_t offset = (uintptr_t)p - c->base;
 	struct slab *s;
 
@@ -888,12 +929,12 @@ bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, unsig
 	s = c->meta + (offset >> MM_PAGE_SHIFT);
 	if (size > SMALL_MAX)
 		s -= s->back;
-	if (unlikely(__atomic_load_n(&s->owner, __ATOMIC_RELAXED) != cpu ||
+	if (unlikely(owner_of(s) != cpu ||
 		     (MM_HARDEN && !plausible(s, p, size))))
 		return false;
 	push(s, p);
 	if (unlikely(--s->left == 0))
-		left_event(a, a->cpu[cpu], s);
+		left_event(a, c, s);
 	return true;
 }
 
@@ -904,7 +945,8 @@ static enum mm_fault_kind byte_slab_dealloc_local(struct byte_alloc *base, void 
 
 	if (byte_slab_dealloc_fast(base, p, size, cpu))
 		return MM_FAULT_NONE;
-	return dealloc_any(a, a->cpu[cpu], p, size, align);
+	answer(a, &a->cpu[cpu]);
+	return dealloc_any(a, &a->cpu[cpu], p, size, align);
 }
 
 static enum mm_fault_kind byte_slab_dealloc(struct byte_alloc *base, void *p, size_t size,
@@ -912,7 +954,7 @@ static enum mm_fault_kind byte_slab_dealloc(struct byte_alloc *base, void *p, si
 {
 	struct byte_slab *a = slab_of(base);
 
-	return dealloc_any(a, a->shared, p, size, align);
+	return dealloc_any(a, shared_state(a), p, size, align);
 }
 
 /* --- Everything else --------------------------------------------------------------------------------- */
@@ -933,29 +975,19 @@ static void fill_class_table(struct byte_slab *a)
 	}
 }
 
-/* The shared state lies at the start of the first piece. */
 static enum alloc_result byte_slab_init(struct byte_alloc *base, void *start, size_t nbytes)
 {
 	struct byte_slab *a = slab_of(base);
-	uintptr_t shared = mm_align_up((uintptr_t)start, 64);
-	size_t lost = shared - (uintptr_t)start + mm_align_up(sizeof(struct slab_cpu), 64);
-	enum alloc_result r;
 
-	if (nbytes <= lost)
-		return ALLOC_INVALID_PARAM;
-	__builtin_memset(&a->base + 1, 0, sizeof(*a) - sizeof(a->base));
-	r = slab_span_add(a, (char *)start + lost, nbytes - lost);
-	if (r != ALLOC_OK)
-		return r;
-	a->piece[0].given = start;
-	a->piece[0].given_nbytes = nbytes;
-	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
-		a->cpu[i] = &no_cpu;
-	a->shared = (struct slab_cpu *)shared;
-	cpu_init(a->shared, SHARED);
+	__builtin_memset((char *)a + sizeof(a->base), 0, sizeof(*a) - sizeof(a->base));
+	for (unsigned int i = 0; i <= SHARED; i++) {
+		a->cpu[i].index = i;
+		for (size_t class = 0; class < NCLASSES; class++)
+			a->cpu[i].active[class] = &no_slab;
+	}
 	a->secret = mix((uintptr_t)a ^ mix((uintptr_t)start + nbytes));
 	fill_class_table(a);
-	return ALLOC_OK;
+	return slab_span_add(a, start, nbytes);
 }
 
 static bool resize_run(struct byte_slab *a, struct slab *s, size_t npages)
@@ -977,7 +1009,7 @@ static bool byte_slab_resize(struct byte_alloc *base, void *p, size_t old_size, 
 		return false;
 	if (class < NCLASSES && (!is_slab(s) || s->class != class))
 		return false;
-	if (class == NCLASSES && (s->state != SLAB_RUN || (uintptr_t)p != s->base))
+	if (class == NCLASSES && (state_of(s) != SLAB_RUN || (uintptr_t)p != s->base))
 		return false;
 	if (!canary_intact(a, p, old_size))
 		return false;
@@ -987,13 +1019,23 @@ static bool byte_slab_resize(struct byte_alloc *base, void *p, size_t old_size, 
 	return true;
 }
 
-/* A fresh piece also pays for its records and, at worst, for a state of the CPU that asks. */
+/* Pages of the slab or run that a request needs; the table of classes may not exist yet. */
+static size_t span_pages(size_t nbytes, size_t align)
+{
+	size_t rounded = mm_align_up(nbytes, align);
+
+	for (size_t c = 0; c < NCLASSES && rounded >= nbytes; c++)
+		if (classes[c].size >= rounded && !(classes[c].size & (align - 1)))
+			return classes[c].npages;
+	return pages_for(nbytes);
+}
+
+/* A fresh piece also pays for its records. */
 static size_t byte_slab_grow_size(const struct byte_alloc *base, size_t size, size_t align)
 {
-	const struct byte_slab *a = (const struct byte_slab *)base;
-	size_t nbytes = size + CANARY_BYTES, class = class_for(a, nbytes, align), npages;
+	size_t npages = span_pages(size + CANARY_BYTES, align);
 
-	npages = class < NCLASSES ? classes[class].npages + 1u : pages_for(nbytes);
+	(void)base;
 	if (align > MM_PAGE_SIZE)
 		npages += align / MM_PAGE_SIZE - 1;
 	npages += (npages + 1) * sizeof(struct slab) / MM_PAGE_SIZE + 2;
@@ -1005,15 +1047,13 @@ static bool byte_slab_take_free(struct byte_alloc *base, void **start, size_t *n
 	struct byte_slab *a = slab_of(base);
 	struct slab_piece piece;
 
-	trim(a);
+	if (a->total_nbytes && !a->free_pieces)
+		trim(a);
 	if (!slab_span_take_free(a, &piece))
 		return false;
-	for (unsigned int i = 0; i <= MM_MAX_CPUS; i++) {
-		struct slab_cpu *c = i == SHARED ? a->shared : a->cpu[i];
-
-		if (c != &no_cpu && c->base == piece.base)
+	for (struct slab_cpu *c = a->cpu; c <= shared_state(a); c++)
+		if (__atomic_load_n(&c->base, __ATOMIC_RELAXED) == piece.base)
 			__atomic_store_n(&c->nbytes, 0, __ATOMIC_RELAXED);
-	}
 	*start = piece.given;
 	*nbytes = piece.given_nbytes;
 	return true;
@@ -1025,9 +1065,9 @@ static size_t byte_slab_block_size(const struct byte_alloc *base, const void *p)
 	const struct slab *s = slab_at(a, (uintptr_t)p);
 	uintptr_t offset = s ? (uintptr_t)p - s->base : 0;
 
-	if (s && s->state == SLAB_RUN && !offset)
+	if (s && state_of(s) == SLAB_RUN && !offset)
 		return s->npages * MM_PAGE_SIZE - CANARY_BYTES;
-	if (!s || !is_slab(s) || offset >= s->carved || offset % object_size(s) ||
+	if (!s || !is_slab(s) || offset >= carved_of(s) || offset % object_size(s) ||
 	    (MM_HARDEN && link_valid(load_link(s, p))))
 		return 0;
 	return object_size(s) - CANARY_BYTES;
@@ -1035,12 +1075,7 @@ static size_t byte_slab_block_size(const struct byte_alloc *base, const void *p)
 
 static size_t byte_slab_total_bytes(const struct byte_alloc *base)
 {
-	const struct byte_slab *a = (const struct byte_slab *)base;
-	size_t n = 0;
-
-	for (const struct slab_piece *p = a->piece; p < a->piece + a->npieces; p++)
-		n += p->given_nbytes;
-	return n;
+	return ((const struct byte_slab *)base)->total_nbytes;
 }
 
 /* Call f for the first page of every span, in the order of the pieces. */
@@ -1058,52 +1093,36 @@ static const void *each_span(const struct byte_slab *a,
 	return stop;
 }
 
-struct sums {
-	size_t used, available;
-};
-
 static const void *sum_span(const struct slab *s, void *ctx)
 {
-	struct sums *sums = ctx;
-	size_t used = is_slab(s) ? used_objects(s) : 0;
+	size_t *used = ctx;
 
-	if (s->state == SLAB_RUN)
-		sums->used += s->npages * MM_PAGE_SIZE;
-	else if (s->state == SLAB_FREE || s->state == SLAB_RETURNED)
-		sums->available += s->npages * MM_PAGE_SIZE;
+	if (state_of(s) == SLAB_RUN)
+		*used += s->npages * MM_PAGE_SIZE;
 	else if (is_slab(s))
-		sums->available += (capacity(s) - used) * object_size(s);
-	if (is_slab(s))
-		sums->used += used * object_size(s);
+		*used += used_objects(s) * object_size(s);
 	return NULL;
 }
 
-static struct sums sum_all(const struct byte_slab *a)
-{
-	struct sums sums = {0};
-	size_t parked = 0;
-
-	each_span(a, sum_span, &sums);
-	for (unsigned int i = 0; i <= MM_MAX_CPUS; i++)
-		parked += __atomic_load_n(&(i == SHARED ? a->shared : a->cpu[i])->parked_nbytes,
-					  __ATOMIC_RELAXED);
-	sums.used -= a->private_nbytes + parked;
-	sums.available += parked;
-	return sums;
-}
-
+/* Exact when no CPU is in a local call. */
 static size_t byte_slab_used_bytes(const struct byte_alloc *base)
 {
 	const struct byte_slab *a = (const struct byte_slab *)base;
+	size_t used = 0;
 
-	return a->shared ? sum_all(a).used : 0;
+	each_span(a, sum_span, &used);
+	for (unsigned int i = 0; i <= SHARED; i++)
+		used -= __atomic_load_n(&a->cpu[i].parked_nbytes, __ATOMIC_RELAXED);
+	return used;
 }
 
+/* Pages only: free objects serve no other class until their slab is empty. */
 static size_t byte_slab_available_bytes(const struct byte_alloc *base)
 {
 	const struct byte_slab *a = (const struct byte_slab *)base;
 
-	return a->shared ? sum_all(a).available : 0;
+	return (a->free_pages + __atomic_load_n(&a->returned_pages, __ATOMIC_RELAXED)) *
+	       MM_PAGE_SIZE;
 }
 
 /* One bit for each object of a slab that is on its free list. False: the list is broken. */
@@ -1130,6 +1149,12 @@ struct walk {
 	void *ctx;
 };
 
+/* Freed, but waiting somewhere: level 0 cannot tell. */
+static bool marked_free(const struct slab *s, uintptr_t p)
+{
+	return MM_HARDEN && link_valid(load_link(s, (const void *)p));
+}
+
 static void walk_slab(const struct slab *s, const struct walk *w)
 {
 	uint64_t map[MAX_OBJECTS / 64] = {0};
@@ -1139,7 +1164,7 @@ static void walk_slab(const struct slab *s, const struct walk *w)
 		return;
 	for (size_t i = 0; i < carved; i++)
 		w->fn(w->ctx, (const char *)s->base + i * size, size,
-		      !(map[i / 64] >> (i % 64) & 1));
+		      !(map[i / 64] >> (i % 64) & 1) && !marked_free(s, s->base + i * size));
 	if (s->carved < s->npages * MM_PAGE_SIZE)
 		w->fn(w->ctx, (const char *)s->base + s->carved,
 		      s->npages * MM_PAGE_SIZE - s->carved, false);
@@ -1153,7 +1178,7 @@ static const void *walk_span(const struct slab *s, void *ctx)
 		walk_slab(s, w);
 	else
 		w->fn(w->ctx, (const void *)s->base, s->npages * MM_PAGE_SIZE,
-		      s->state == SLAB_RUN || s->state == SLAB_LOST);
+		      state_of(s) == SLAB_RUN || state_of(s) == SLAB_LOST);
 	return NULL;
 }
 

@@ -97,11 +97,11 @@ static void mark_free(struct slab *s, size_t npages, uintptr_t base)
 {
 	struct slab *last = s + npages - 1;
 
-	last->state = SLAB_FREE;
-	last->owner = SLAB_NO_OWNER;
+	set_state(last, SLAB_FREE);
+	__atomic_store_n(&last->owner, SLAB_NO_OWNER, __ATOMIC_RELAXED);
 	last->npages = npages & 0xfffffff;
-	s->state = SLAB_FREE;
-	s->owner = SLAB_NO_OWNER;
+	set_state(s, SLAB_FREE);
+	__atomic_store_n(&s->owner, SLAB_NO_OWNER, __ATOMIC_RELAXED);
 	s->npages = npages & 0xfffffff;
 	s->base = base;
 }
@@ -110,11 +110,11 @@ static void mark_used(struct slab *s, size_t npages, uintptr_t base)
 {
 	struct slab *last = s + npages - 1;
 
-	last->state = SLAB_INNER;
-	last->owner = SLAB_NO_OWNER;
+	set_state(last, SLAB_INNER);
+	__atomic_store_n(&last->owner, SLAB_NO_OWNER, __ATOMIC_RELAXED);
 	last->back = 0;
-	s->state = SLAB_RUN;
-	s->owner = SLAB_NO_OWNER;
+	set_state(s, SLAB_RUN);
+	__atomic_store_n(&s->owner, SLAB_NO_OWNER, __ATOMIC_RELAXED);
 	s->back = 0;
 	s->npages = npages & 0xfffffff;
 	s->base = base;
@@ -127,12 +127,11 @@ const struct slab_piece *slab_piece_of(const struct byte_slab *a, uintptr_t addr
 	const struct slab_piece *found = NULL;
 
 	for (const struct slab_piece *p = a->piece; p < a->piece + n && !found; p++) {
-		uintptr_t base = __atomic_load_n(&p->base, __ATOMIC_RELAXED);
+		uintptr_t base = __atomic_load_n(&p->base, __ATOMIC_ACQUIRE);
 
-		if (addr - base < __atomic_load_n(&p->nbytes, __ATOMIC_RELAXED))
+		if (addr - base < __atomic_load_n(&p->nbytes, __ATOMIC_ACQUIRE))
 			found = p;
 	}
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	if ((seq & 1) || seq != __atomic_load_n(&a->piece_seq, __ATOMIC_RELAXED))
 		return NULL;
 	return found;
@@ -149,10 +148,9 @@ static void publish_piece(struct byte_slab *a, struct slab_piece *slot, struct s
 	unsigned int seq = a->piece_seq;
 
 	__atomic_store_n(&a->piece_seq, seq + 1, __ATOMIC_RELAXED);
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-	__atomic_store_n(&slot->base, value.base, __ATOMIC_RELAXED);
-	__atomic_store_n(&slot->nbytes, value.nbytes, __ATOMIC_RELAXED);
-	__atomic_store_n(&slot->meta, value.meta, __ATOMIC_RELAXED);
+	__atomic_store_n(&slot->base, value.base, __ATOMIC_RELEASE);
+	__atomic_store_n(&slot->nbytes, value.nbytes, __ATOMIC_RELEASE);
+	slot->meta = value.meta;
 	slot->given = value.given;
 	slot->given_nbytes = value.given_nbytes;
 	slot->used_pages = value.used_pages;
@@ -210,6 +208,8 @@ enum alloc_result slab_span_add(struct byte_slab *a, void *start, size_t nbytes)
 	mark_free(piece.meta, n, piece.base);
 	list_insert(a, piece.meta);
 	a->free_pieces++;
+	a->free_pages += n;
+	a->total_nbytes += nbytes;
 	return ALLOC_OK;
 }
 
@@ -218,11 +218,13 @@ static void count_used(struct byte_slab *a, struct slab_piece *piece, size_t npa
 	if (!piece->used_pages)
 		a->free_pieces--;
 	piece->used_pages += npages;
+	a->free_pages -= npages;
 }
 
 static void count_free(struct byte_slab *a, struct slab_piece *piece, size_t npages)
 {
 	piece->used_pages -= npages;
+	a->free_pages += npages;
 	if (!piece->used_pages)
 		a->free_pieces++;
 }
@@ -234,13 +236,13 @@ static void release_pages(struct byte_slab *a, const struct slab_piece *piece, s
 	struct slab *end = piece->meta + piece->nbytes / MM_PAGE_SIZE;
 	struct slab *after = s + npages;
 
-	s->state = SLAB_FREE;
-	s->owner = SLAB_NO_OWNER;
-	if (after < end && after->state == SLAB_FREE) {
+	set_state(s, SLAB_FREE);
+	__atomic_store_n(&s->owner, SLAB_NO_OWNER, __ATOMIC_RELAXED);
+	if (after < end && state_of(after) == SLAB_FREE) {
 		list_remove(a, after);
 		npages += after->npages;
 	}
-	if (s > piece->meta && s[-1].state == SLAB_FREE) {
+	if (s > piece->meta && state_of(&s[-1]) == SLAB_FREE) {
 		size_t before = s[-1].npages;
 
 		s -= before;
@@ -310,12 +312,12 @@ bool slab_span_grow(struct byte_slab *a, struct slab *s, size_t npages)
 	struct slab *after = s + s->npages;
 	size_t more = npages - s->npages, rest;
 
-	if (after >= piece->meta + piece->nbytes / MM_PAGE_SIZE || after->state != SLAB_FREE ||
+	if (after >= piece->meta + piece->nbytes / MM_PAGE_SIZE || state_of(after) != SLAB_FREE ||
 	    after->npages < more)
 		return false;
 	list_remove(a, after);
 	rest = after->npages - more;
-	after->state = SLAB_INNER;
+	set_state(after, SLAB_INNER);
 	count_used(a, piece, more);
 	mark_used(s, npages, s->base);
 	if (rest) {
@@ -336,18 +338,11 @@ bool slab_span_take_free(struct byte_slab *a, struct slab_piece *out)
 		list_remove(a, p->meta);
 		publish_piece(a, p, (struct slab_piece){0});
 		a->free_pieces--;
+		a->free_pages -= out->nbytes / MM_PAGE_SIZE;
+		a->total_nbytes -= out->given_nbytes;
 		return true;
 	}
 	return false;
-}
-
-size_t slab_span_free_pages(const struct byte_slab *a)
-{
-	size_t n = 0;
-
-	for (const struct slab_piece *p = a->piece; p < a->piece + a->npieces; p++)
-		n += p->nbytes / MM_PAGE_SIZE - p->used_pages;
-	return n;
 }
 
 static bool listed(const struct byte_slab *a, const struct slab *s)
@@ -366,9 +361,9 @@ static const void *check_piece(const struct byte_slab *a, const struct slab_piec
 	size_t used = 0;
 
 	for (const struct slab *s = p->meta; s < end; s += s->npages) {
-		bool is_free = s->state == SLAB_FREE;
+		bool is_free = state_of(s) == SLAB_FREE;
 
-		if (!s->npages || s->npages > (size_t)(end - s) || s->state == SLAB_INNER ||
+		if (!s->npages || s->npages > (size_t)(end - s) || state_of(s) == SLAB_INNER ||
 		    s->base != p->base + (size_t)(s - p->meta) * MM_PAGE_SIZE)
 			return s;
 		if (is_free && (free_before || s[s->npages - 1].npages != s->npages ||

@@ -46,6 +46,17 @@ struct slab {
 
 _Static_assert(sizeof(struct slab) == 64, "the record is found by shifts");
 
+/* Others may look at a slab's state and owner at any time. */
+static inline unsigned int state_of(const struct slab *s)
+{
+	return __atomic_load_n(&s->state, __ATOMIC_RELAXED);
+}
+
+static inline void set_state(struct slab *s, enum slab_state state)
+{
+	__atomic_store_n(&s->state, (uint8_t)state, __ATOMIC_RELAXED);
+}
+
 /* Make pages of a piece. INVALID_PARAM: no room for one; NO_MEMORY: too many pieces. */
 enum alloc_result slab_span_add(struct byte_slab *a, void *start, size_t nbytes);
 
@@ -60,7 +71,6 @@ bool slab_span_grow(struct byte_slab *a, struct slab *s, size_t npages);
 /* A piece without used pages leaves the engine; its CPUs' windows are the caller's business. */
 bool slab_span_take_free(struct byte_slab *a, struct slab_piece *out);
 
-size_t slab_span_free_pages(const struct byte_slab *a);
 const void *slab_span_check(const struct byte_slab *a);
 
 /* The piece that holds an address. Safe without a lock: NULL also while the table changes. */
