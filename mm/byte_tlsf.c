@@ -69,7 +69,7 @@
 #define FREE	  ((uint64_t)1)
 #define PREV_FREE ((uint64_t)2)
 #define WHOLE	  ((uint64_t)4) /* of a free block: it is all of its piece */
-#define HELD	  ((uint64_t)4) /* of a block that is not free: it is in the quarantine */
+#define HELD	  ((uint64_t)4) /* of a block that is not free: it is in a quick bin or the quarantine */
 #define SEAL_SHIFT 48u
 #define SEAL_MASK (~(uint64_t)0 << SEAL_SHIFT)
 #define SIZE_MASK (~SEAL_MASK & ~(uint64_t)7)
@@ -223,9 +223,8 @@ static inline size_t list_of(size_t nbytes)
 	return ((size_t)(log - LINEAR_LOG) << COL_LOG) + (nbytes >> (log - COL_LOG));
 }
 
-static inline void list_insert(struct byte_tlsf *h, struct tlsf_block *b, size_t nbytes)
+static inline void list_insert_at(struct byte_tlsf *h, struct tlsf_block *b, size_t i)
 {
-	size_t i = list_of(nbytes);
 	struct tlsf_block *next = h->lists[i];
 
 	b->next = next;
@@ -237,6 +236,11 @@ static inline void list_insert(struct byte_tlsf *h, struct tlsf_block *b, size_t
 	}
 	h->cols[i / TLSF_COLS] |= (uint64_t)1 << (i % TLSF_COLS);
 	h->rows |= (uint64_t)1 << (i / TLSF_COLS);
+}
+
+static inline void list_insert(struct byte_tlsf *h, struct tlsf_block *b, size_t nbytes)
+{
+	list_insert_at(h, b, list_of(nbytes));
 }
 
 static inline void list_mark_empty(struct byte_tlsf *h, size_t i)
@@ -268,6 +272,19 @@ static inline void list_remove(struct byte_tlsf *h, struct tlsf_block *b)
 	i = list_index(h, at);
 	if (i < NLISTS)
 		list_mark_empty(h, i);
+}
+
+/* Put b where `old` is in a list. */
+static inline void list_replace(struct tlsf_block *old, struct tlsf_block *b)
+{
+	struct tlsf_block *next = old->next;
+	struct tlsf_block **at = old->at;
+
+	*at = b;
+	b->next = next;
+	b->at = at;
+	if (next)
+		next->at = &b->next;
 }
 
 /* The first list from i on that has a block, or NLISTS. */
@@ -465,8 +482,7 @@ static __attribute__((noinline)) enum mm_fault_kind diagnose(struct byte_tlsf *h
 	const struct tlsf_block *b = block_of((const void *)p);
 	uint64_t head = b->head;
 
-	if ((head & (FREE | SEAL_MASK)) == FREE || head == POISON ||
-	    head == ((head & (SIZE_MASK | PREV_FREE)) | HELD | seal(h, p, 0, 0)))
+	if ((!(head & SEAL_MASK) && (head & (FREE | HELD))) || head == POISON)
 		return MM_FAULT_DOUBLE_FREE;
 	if (p & (align - 1))
 		return MM_FAULT_MISALIGNED;
@@ -498,6 +514,64 @@ static inline enum mm_fault_kind verify_live(struct byte_tlsf *h, uintptr_t p, s
 		return diagnose(h, p, align);
 	/* The seal holds, so did the size: but is the claimed size possible? */
 	return slack_intact(b, size) ? MM_FAULT_NONE : MM_FAULT_OVERFLOW;
+}
+
+/* --- Quick bins ------------------------------------------------------------- */
+
+static inline void quick_push(struct byte_tlsf *h, struct tlsf_block *b, size_t nbytes)
+{
+	size_t i = nbytes / UNIT;
+
+	b->head = nbytes | (b->head & PREV_FREE) | HELD;
+	b->next = h->quick[i];
+	h->quick[i] = b;
+	h->quick_depth[i]++;
+	h->free_bytes += nbytes;
+}
+
+/* Is the link to this block in the bin of its size to be trusted? */
+static inline bool quick_sound(struct byte_tlsf *h, const struct tlsf_block *b, size_t nbytes)
+{
+	return !MM_HARDEN ||
+	       (link_valid(h, (uintptr_t)b) && (b->head & ~PREV_FREE) == (nbytes | HELD));
+}
+
+static __attribute__((noinline)) void quick_drop(struct byte_tlsf *h, size_t i)
+{
+	report_corrupt(h->quick[i]);
+	h->quick[i] = NULL;
+	h->quick_depth[i] = 0;
+}
+
+static inline struct tlsf_block *quick_pop(struct byte_tlsf *h, size_t nbytes, size_t align)
+{
+	size_t i = nbytes / UNIT;
+	struct tlsf_block *b = h->quick[i];
+
+	if (!b || (payload(b) & (align - 1)))
+		return NULL;
+	if (!quick_sound(h, b, nbytes)) {
+		quick_drop(h, i);
+		return NULL;
+	}
+	h->quick[i] = b->next;
+	h->quick_depth[i]--;
+	return b;
+}
+
+/* Merge all that is in the quick bins. */
+static void quick_flush(struct byte_tlsf *h)
+{
+	for (size_t i = 0; i < TLSF_QUICK; i++) {
+		struct tlsf_block *b;
+
+		while ((b = quick_pop(h, i * UNIT, 1))) {
+			if (!MM_HARDEN || neighbours_sound(h, b))
+				release(h, b, i * UNIT, b->head & PREV_FREE);
+			else
+				report_corrupt((const void *)payload(b));
+		}
+	}
 }
 
 /* --- Quarantine and audit (level 3) ----------------------------------------- */
@@ -535,7 +609,7 @@ static void held_add(struct byte_tlsf *h, struct tlsf_block *b)
 	unsigned int slot = h->held_next++ % TLSF_QUARANTINE;
 
 	held_release(h, slot);
-	b->head = (b->head & (SIZE_MASK | PREV_FREE)) | HELD | seal(h, payload(b), 0, 0);
+	b->head = (b->head & (SIZE_MASK | PREV_FREE)) | HELD;
 	for (uintptr_t p = payload(b); p < (uintptr_t)b + size_of(b); p += UNIT)
 		*(uint64_t *)p = POISON;
 	h->held[slot] = (uintptr_t)b;
@@ -620,48 +694,82 @@ static inline struct tlsf_block *find(struct byte_tlsf *h, size_t need, size_t a
 	return find_large(h, need, align);
 }
 
-/* Cut the free block b down to what comes before its byte `gap`. It stays free. */
-static struct tlsf_block *leave_gap(struct byte_tlsf *h, struct tlsf_block *b, size_t gap)
+/* Shorten the free block b, which is in no list, to `gap` bytes. */
+static __attribute__((noinline)) void leave_gap(struct byte_tlsf *h, struct tlsf_block *b,
+						size_t gap)
 {
 	set_free(b, gap | FREE);
 	if (gap >= MIN_BLOCK)
 		list_insert(h, b, gap);
-	return block_after(b, gap);
+}
+
+/* Take the free block b, of nbytes, off its list and put what follows the part used there instead. */
+static inline void keep_rest(struct byte_tlsf *h, struct tlsf_block *b, size_t nbytes, size_t rest)
+{
+	struct tlsf_block *r = block_after(b, nbytes - rest);
+	size_t i;
+
+	if (rest < MIN_BLOCK) {
+		list_remove(h, b);
+		set_free(r, rest | FREE);
+		return;
+	}
+	i = list_of(rest);
+	if (i == list_of(nbytes)) {
+		list_replace(b, r);
+	} else {
+		list_remove(h, b);
+		list_insert_at(h, r, i);
+	}
+	set_free(r, rest | FREE);
 }
 
 /* Take `need` bytes at `gap` out of a free block that has them; the rest is left free. */
-static inline struct tlsf_block *carve(struct byte_tlsf *h, struct tlsf_block *b, size_t need,
-				       size_t gap)
+static inline void carve(struct byte_tlsf *h, struct tlsf_block *b, size_t need, size_t gap)
 {
 	uint64_t head = b->head;
 	size_t nbytes = head & SIZE_MASK;
-	size_t rest = nbytes - gap - need;
-	struct tlsf_block *after = block_after(b, nbytes - rest);
 
-	list_remove(h, b);
+	verify_poison(b, (uintptr_t)b + gap, need);
 	if (head & WHOLE)
 		piece_remove_empty((struct tlsf_piece *)block_after(b, nbytes));
-	verify_poison(b, (uintptr_t)b + gap, need);
-	if (gap)
-		b = leave_gap(h, b, gap);
-	if (!rest) {
-		after->head &= ~PREV_FREE;
+	if (nbytes > gap + need) {
+		keep_rest(h, b, nbytes, nbytes - gap - need);
 	} else {
-		set_free(after, rest | FREE);
-		if (rest >= MIN_BLOCK)
-			list_insert(h, after, rest);
+		list_remove(h, b);
+		block_after(b, nbytes)->head &= ~PREV_FREE;
 	}
+	if (gap)
+		leave_gap(h, b, gap);
 	h->free_bytes -= need;
-	return b;
 }
 
-/* Under the quarantine, memory is out only when that is empty too. */
-static struct tlsf_block *find_harder(struct byte_tlsf *h, size_t need, size_t align)
+/* Memory is out only when nothing is kept back. */
+static __attribute__((noinline)) struct tlsf_block *find_harder(struct byte_tlsf *h, size_t need,
+								size_t align)
 {
-	if (MM_HARDEN < 3)
-		return NULL;
-	held_flush(h);
+	quick_flush(h);
+	if (MM_HARDEN >= 3)
+		held_flush(h);
 	return find(h, need, align);
+}
+
+static __attribute__((noinline)) void *alloc_general(struct byte_tlsf *h, size_t need, size_t size,
+						     size_t align)
+{
+	struct tlsf_block *b = find(h, need, align);
+	size_t gap;
+
+	if (!b)
+		b = find_harder(h, need, align);
+	if (!b)
+		return NULL;
+	gap = -payload(b) & (align - 1);
+	carve(h, b, need, gap);
+	b = block_after(b, gap);
+	b->head = need | (gap ? PREV_FREE : 0) | seal(h, payload(b), size, align);
+	slack_write(b, size);
+	return (void *)payload(b);
 }
 
 static void *tlsf_alloc(struct byte_alloc *a, size_t size, size_t align)
@@ -669,29 +777,19 @@ static void *tlsf_alloc(struct byte_alloc *a, size_t size, size_t align)
 	struct byte_tlsf *h = tlsf_of(a);
 	size_t need = block_bytes(size, align);
 	struct tlsf_block *b;
-	size_t gap;
 
 	audit(h);
-	b = find(h, need, align);
+	b = MM_HARDEN < 2 && need < LINEAR ? quick_pop(h, need, align) : NULL;
 	if (!b)
-		b = find_harder(h, need, align);
-	if (!b)
-		return NULL;
-	gap = -payload(b) & (align - 1);
-	b = carve(h, b, need, gap);
-	b->head = need | (gap ? PREV_FREE : 0) | seal(h, payload(b), size, align);
-	slack_write(b, size);
+		return alloc_general(h, need, size, align);
+	b->head = need | (b->head & PREV_FREE) | seal(h, payload(b), size, align);
+	h->free_bytes -= need;
 	return (void *)payload(b);
 }
 
-static enum mm_fault_kind tlsf_dealloc(struct byte_alloc *a, void *p, size_t size, size_t align)
+static __attribute__((noinline)) enum mm_fault_kind dealloc_general(struct byte_tlsf *h,
+								    struct tlsf_block *b)
 {
-	struct byte_tlsf *h = tlsf_of(a);
-	enum mm_fault_kind fault = verify_live(h, (uintptr_t)p, size, align);
-	struct tlsf_block *b = block_of(p);
-
-	if (fault != MM_FAULT_NONE)
-		return fault;
 	if (MM_HARDEN && !neighbours_sound(h, b))
 		return MM_FAULT_CORRUPT;
 	h->free_bytes += size_of(b);
@@ -700,6 +798,24 @@ static enum mm_fault_kind tlsf_dealloc(struct byte_alloc *a, void *p, size_t siz
 	else
 		release(h, b, size_of(b), b->head & PREV_FREE);
 	audit(h);
+	return MM_FAULT_NONE;
+}
+
+static enum mm_fault_kind tlsf_dealloc(struct byte_alloc *a, void *p, size_t size, size_t align)
+{
+	struct byte_tlsf *h = tlsf_of(a);
+	enum mm_fault_kind fault = verify_live(h, (uintptr_t)p, size, align);
+	struct tlsf_block *b = block_of(p);
+	size_t nbytes;
+
+	if (fault != MM_FAULT_NONE)
+		return fault;
+	nbytes = MM_HARDEN ? block_bytes(size, align) : size_of(b);
+	if (MM_HARDEN >= 2 || nbytes >= LINEAR || h->quick_depth[nbytes / UNIT] >= TLSF_QUICK_DEPTH)
+		return dealloc_general(h, b);
+	if (MM_HARDEN && (block_after(b, nbytes)->head & PREV_FREE))
+		return MM_FAULT_CORRUPT;
+	quick_push(h, b, nbytes);
 	return MM_FAULT_NONE;
 }
 
@@ -835,6 +951,7 @@ static bool tlsf_take_free(struct byte_alloc *a, void **start, size_t *nbytes)
 	struct tlsf_piece *piece;
 	size_t room;
 
+	quick_flush(h);
 	if (MM_HARDEN >= 3)
 		held_flush(h);
 	piece = h->empty;
@@ -946,6 +1063,18 @@ static const void *check_piece(const struct byte_tlsf *h, const struct tlsf_piec
 	return piece->sentinel == (prev_free ? PREV_FREE : 0) ? NULL : piece;
 }
 
+static const void *check_quick(const struct byte_tlsf *h, size_t i)
+{
+	const struct tlsf_block *b = h->quick[i];
+	unsigned int depth = h->quick_depth[i];
+
+	for (; b && depth; b = b->next, depth--)
+		if ((uintptr_t)b % UNIT || !piece_search(h, (uintptr_t)b) ||
+		    (b->head & ~PREV_FREE) != (i * UNIT | HELD))
+			return b;
+	return b || depth ? &h->quick[i] : NULL;
+}
+
 static const void *check_list(const struct byte_tlsf *h, size_t i, struct tally *t)
 {
 	struct tlsf_block *const *at = &h->lists[i];
@@ -973,6 +1102,8 @@ static const void *tlsf_check(const struct byte_alloc *a)
 		broken = check_piece(h, p, &t);
 	for (size_t i = 0; i < NLISTS && !broken; i++)
 		broken = check_list(h, i, &t);
+	for (size_t i = 0; i < TLSF_QUICK && !broken; i++)
+		broken = check_quick(h, i);
 	if (!broken && (t.listed || t.free_bytes != h->free_bytes))
 		return h;
 	return broken;

@@ -11,6 +11,9 @@ extern const struct byte_ops byte_tlsf_ops;
 /* Lists: rows of 64, the first for sizes that are told exactly, then one row per power of two. */
 #define TLSF_ROWS 36u
 #define TLSF_COLS 64u
+/* Sizes with a quick bin, in units of 8 bytes, and the blocks that it takes. */
+#define TLSF_QUICK	 64u
+#define TLSF_QUICK_DEPTH 8u
 /* Freed blocks that hardening level 3 keeps from reuse. */
 #define TLSF_QUARANTINE (MM_HARDEN >= 3 ? 64 : 1)
 
@@ -23,6 +26,8 @@ struct byte_tlsf {
 	uintptr_t first, span;	    /* the piece used last; at level 0 the hull of all pieces */
 	uint64_t secret;	    /* makes the seals of this heap its own */
 	size_t free_bytes;	    /* in blocks that are not live, with their headers */
+	struct tlsf_block *quick[TLSF_QUICK];
+	uint8_t quick_depth[TLSF_QUICK];
 	uint64_t rows;		    /* bit r: cols[r] is not zero */
 	uint64_t cols[TLSF_ROWS];   /* bit c of word r: lists[r * TLSF_COLS + c] is not empty */
 	struct tlsf_block *lists[TLSF_ROWS * TLSF_COLS];
