@@ -21,6 +21,8 @@
 #define FDT_WINDOW  2u /* blocks; a tree has at most 2 MiB and may straddle two */
 #define FDT_MAGIC   0xd00dfeedu
 
+#define DCZID_PROHIBITED (1u << 4)
+
 /* The kernel proper. */
 __attribute__((noreturn)) void kernel_main(const void *fdt_va, uint64_t fdt_pa);
 
@@ -96,14 +98,30 @@ uint64_t boot_map(uint64_t fdt_pa, uintptr_t image_va)
 	return fdt_pa;
 }
 
+/* The CPU clears a block at a time, if it may and the memory consists of such blocks. */
+static void clear(char *start, char *end)
+{
+	uint64_t dczid = sysreg_read(dczid_el0);
+	size_t block = (size_t)4 << (dczid & 0xf);
+	size_t left = (size_t)(end - start);
+
+	if (!(dczid & DCZID_PROHIBITED) && (uintptr_t)start % block == 0) {
+		for (; left >= 4 * block; left -= 4 * block) {
+			__asm__ volatile("dc zva, %0" ::"r"(start) : "memory");
+			__asm__ volatile("dc zva, %0" ::"r"(start + block) : "memory");
+			__asm__ volatile("dc zva, %0" ::"r"(start + 2 * block) : "memory");
+			__asm__ volatile("dc zva, %0" ::"r"(start + 3 * block) : "memory");
+			start += 4 * block;
+		}
+	}
+	memset(start, 0, left);
+}
+
 /* Around the early tables, which are in use by now. */
 static void clear_bss(void)
 {
-	char *tables = (char *)boot_tables;
-	char *rest = (char *)(boot_tables + NTABLES);
-
-	memset(__bss_start, 0, (size_t)(tables - __bss_start));
-	memset(rest, 0, (size_t)(__bss_end - rest));
+	clear(__bss_start, (char *)boot_tables);
+	clear((char *)(boot_tables + NTABLES), __bss_end);
 }
 
 static void init_cpu(void)

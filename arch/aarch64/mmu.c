@@ -342,19 +342,36 @@ static uint64_t *table_below(uint64_t *pte, unsigned int level)
 	return table;
 }
 
-static int map_leaf(uintptr_t va, unsigned int level, uint64_t leaf)
+/* The table with the entry of va at a level; the tables on the way are made. */
+static uint64_t *table_for(uintptr_t va, unsigned int level)
 {
 	uint64_t *table = root;
 
-	for (unsigned int at = PTE_ROOT_LEVEL; at > level; at--) {
+	for (unsigned int at = PTE_ROOT_LEVEL; table && at > level; at--)
 		table = table_below(&table[pte_index(va, at)], at);
-		if (!table)
-			return -1;
-	}
-	if (table[pte_index(va, level)])
-		return -1;
-	table[pte_index(va, level)] = leaf;
-	return 0;
+	return table;
+}
+
+/*
+ * Map the start of a range by leaves of one size, up to the end of their table
+ * or the first that is in use: only there can larger ones begin. Returns the
+ * bytes mapped, 0: none could be.
+ */
+static size_t map_run(uintptr_t va, uint64_t pa, size_t nbytes, unsigned int prot,
+		      enum arch_memtype type)
+{
+	unsigned int level = largest_level(va, pa, nbytes);
+	uint64_t *table = table_for(va, level);
+	uint64_t leaf = pte_leaf(pa, level, prot, type);
+	size_t first = pte_index(va, level);
+	size_t most = nbytes >> pte_shift(level);
+	size_t n = 0;
+
+	if (!table)
+		return 0;
+	for (; n < most && first + n < PTE_COUNT && !table[first + n]; n++)
+		table[first + n] = leaf + (n << pte_shift(level));
+	return n << pte_shift(level);
 }
 
 static bool is_empty(const uint64_t *table)
@@ -413,14 +430,12 @@ int arch_mmu_map(uintptr_t va, uint64_t pa, size_t nbytes, unsigned int prot,
 	    ((pa | (pa + nbytes - 1)) & ~PTE_ADDRESS) >> MM_PAGE_SHIFT)
 		return -1;
 	for (size_t off = 0; off < nbytes; off += step) {
-		unsigned int level = largest_level(va + off, pa + off, nbytes - off);
-
-		if (map_leaf(va + off, level, pte_leaf(pa + off, level, prot, type))) {
+		step = map_run(va + off, pa + off, nbytes - off, prot, type);
+		if (!step) {
 			prune(root, PTE_ROOT_LEVEL, va + off);
 			unmap_leaves(va, off);
 			return -1;
 		}
-		step = pte_size(level);
 	}
 	dsb_ishst();
 	isb();
