@@ -64,10 +64,10 @@ static struct {
 	unsigned int nfreed;
 	size_t live, live_bytes;
 	bool said_incoherent;
-} dma = {
-	.heap = {[DMA_CACHED].engine.base.ops = &byte_tlsf_ops,
-		 [DMA_NONCACHED].engine.base.ops = &byte_tlsf_ops},
-};
+} dma;
+
+/* The engine of both heaps: all zero is one without memory. */
+static const struct byte_ops *const engine = &byte_tlsf_ops;
 
 /* --- Records (locked) -------------------------------------------------------- */
 
@@ -135,7 +135,7 @@ static void *heap_alloc(enum dma_memory kind, struct layout l)
 {
 	struct byte_alloc *a = &dma.heap[kind].engine.base;
 	unsigned long state = mm_port_lock(&dma.lock);
-	void *p = a->ops->alloc(a, l.size, l.align);
+	void *p = engine->alloc(a, l.size, l.align);
 
 	mm_port_unlock(&dma.lock, state);
 	return p;
@@ -146,7 +146,7 @@ static bool heap_add(enum dma_memory kind, struct piece piece)
 	struct byte_alloc *a = &dma.heap[kind].engine.base;
 	unsigned long state = mm_port_lock(&dma.lock);
 	enum alloc_result r =
-		a->ops->add_memory(a, virt_ptr(piece.va), piece.npages << MM_PAGE_SHIFT);
+		engine->add_memory(a, virt_ptr(piece.va), piece.npages << MM_PAGE_SHIFT);
 
 	mm_port_unlock(&dma.lock, state);
 	return r == ALLOC_OK;
@@ -159,7 +159,7 @@ static struct piece heap_take_free(struct heap *h)
 	size_t nbytes;
 	void *start;
 
-	if (!a->ops->take_free(a, &start, &nbytes))
+	if (!engine->take_free(a, &start, &nbytes))
 		return (struct piece){{0}, 0};
 	return (struct piece){virt_addr(start), nbytes >> MM_PAGE_SHIFT};
 }
@@ -181,7 +181,7 @@ static enum mm_fault_kind heap_dealloc(enum dma_memory kind, void *p, struct lay
 {
 	struct heap *h = &dma.heap[kind];
 	struct byte_alloc *a = &h->engine.base;
-	enum mm_fault_kind fault = a->ops->dealloc(a, p, l.size, l.align);
+	enum mm_fault_kind fault = engine->dealloc(a, p, l.size, l.align);
 
 	if (fault == MM_FAULT_NONE)
 		*extra = heap_shrink(h);
@@ -216,7 +216,7 @@ static struct piece new_piece(const struct dma_device *dev, enum dma_memory kind
 static bool heap_grow(const struct dma_device *dev, enum dma_memory kind, struct layout l)
 {
 	const struct byte_alloc *a = &dma.heap[kind].engine.base;
-	size_t need = a->ops->grow_size(a, l.size, l.align);
+	size_t need = engine->grow_size(a, l.size, l.align);
 	size_t npages = (need + MM_PAGE_SIZE - 1) >> MM_PAGE_SHIFT;
 	struct piece piece;
 
