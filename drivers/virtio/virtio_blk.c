@@ -13,6 +13,9 @@
  * anew, so that the error hits the present request only; a device that does not
  * come back from that is not used again.
  *
+ * The sector of the interface is 512 bytes, whatever block the disk has. Blocks that
+ * a request covers in part are read whole, and for a write read, changed and written.
+ *
  * The caller fetches completions itself. The interrupt only ends its sleep, so that
  * there is one path, whether one polls, sleeps, or has interrupts disabled.
  */
@@ -84,7 +87,7 @@ static uint32_t read_block_size(struct virtio_transport *t, uint64_t features)
 {
 	uint32_t size = features & F_BLK_SIZE ? t->ops->config(t, CONFIG_BLK_SIZE) : BLK_SECTOR;
 
-	return mm_is_pow2(size) && size >= BLK_SECTOR ? size : BLK_SECTOR;
+	return mm_is_pow2(size) && size >= BLK_SECTOR && size <= DATA_SIZE ? size : BLK_SECTOR;
 }
 
 /* A device that names no limit of segments takes one. */
@@ -99,7 +102,8 @@ static int read_limits(struct virtio_blk *b, uint64_t features)
 		segment = min_size(t->ops->config(t, CONFIG_SIZE_MAX), DATA_SIZE);
 	segments = min_size(segments, b->queue.size - 2u);
 	b->segment = segment;
-	b->chunk = min_size(segments * segment, DATA_SIZE) / BLK_SECTOR;
+	b->blk.block_size = read_block_size(t, features);
+	b->chunk = min_size(segments * segment, DATA_SIZE) & ~(size_t)(b->blk.block_size - 1);
 	return b->chunk ? 0 : -1;
 }
 
@@ -136,7 +140,6 @@ static int start(struct virtio_blk *b)
 		log_error("%s: the queue, or the limits of the disk, cannot be used", t->name);
 		return -1;
 	}
-	b->blk.block_size = read_block_size(t, features);
 	b->blk.read_only = features & F_RO;
 	b->has_flush = features & F_FLUSH;
 	virtio_go(t);
@@ -282,22 +285,75 @@ static void release(struct virtio_blk *b)
 	__atomic_store_n(&b->busy, 0, __ATOMIC_RELEASE);
 }
 
+/* What one request of the device does for a sector and some of those behind it. */
+struct extent {
+	uint64_t start;	 /* first sector that the device transfers: where a block starts */
+	size_t nsectors; /* that it transfers */
+	size_t skip;	 /* sectors of these in front of the wanted ones */
+	size_t wanted;	 /* sectors */
+};
+
+/* BLK_RANGE: the disk has become smaller since the request was checked. */
+static int find_extent(const struct virtio_blk *b, uint64_t sector, size_t nsectors,
+		       struct extent *x)
+{
+	size_t block = b->blk.block_size / BLK_SECTOR, end;
+	uint64_t left;
+
+	x->skip = sector & (block - 1);
+	x->start = sector - x->skip;
+	x->wanted = min_size(nsectors, b->chunk / BLK_SECTOR - x->skip);
+	if (sector >= b->blk.nsectors || x->wanted > b->blk.nsectors - sector)
+		return BLK_RANGE;
+	/* The last block of an odd-sized disk is cut off. */
+	end = (x->skip + x->wanted + block - 1) & ~(block - 1);
+	left = b->blk.nsectors - x->start;
+	x->nsectors = left < end ? (size_t)left : end;
+	return BLK_OK;
+}
+
+static char *wanted_data(const struct virtio_blk *b, const struct extent *x)
+{
+	return (char *)b->data.cpu_addr + x->skip * BLK_SECTOR;
+}
+
+static int transfer(struct virtio_blk *b, enum request_type type, const struct extent *x)
+{
+	return request(b, type, x->start, x->nsectors * BLK_SECTOR);
+}
+
+static int read_extent(struct virtio_blk *b, const struct extent *x, void *to)
+{
+	int e = transfer(b, T_IN, x);
+
+	if (!e)
+		memcpy(to, wanted_data(b, x), x->wanted * BLK_SECTOR);
+	return e;
+}
+
+static int write_extent(struct virtio_blk *b, const struct extent *x, const void *from)
+{
+	int e = x->wanted < x->nsectors ? transfer(b, T_IN, x) : BLK_OK;
+
+	if (e)
+		return e;
+	memcpy(wanted_data(b, x), from, x->wanted * BLK_SECTOR);
+	return transfer(b, T_OUT, x);
+}
+
 static int disk_read(struct blk_device *d, uint64_t sector, void *buf, size_t nsectors)
 {
 	struct virtio_blk *b = disk_of(d);
+	struct extent x;
 	char *to = buf;
 	int e = BLK_OK;
 
 	acquire(b);
-	while (nsectors && !e) {
-		size_t n = min_size(nsectors, b->chunk), nbytes = n * BLK_SECTOR;
-
-		e = request(b, T_IN, sector, nbytes);
+	for (; nsectors && !e; nsectors -= x.wanted, sector += x.wanted) {
+		e = find_extent(b, sector, nsectors, &x);
 		if (!e)
-			memcpy(to, b->data.cpu_addr, nbytes);
-		to += nbytes;
-		sector += n;
-		nsectors -= n;
+			e = read_extent(b, &x, to);
+		to += x.wanted * BLK_SECTOR;
 	}
 	release(b);
 	return e;
@@ -307,17 +363,15 @@ static int disk_write(struct blk_device *d, uint64_t sector, const void *buf, si
 {
 	struct virtio_blk *b = disk_of(d);
 	const char *from = buf;
+	struct extent x;
 	int e = BLK_OK;
 
 	acquire(b);
-	while (nsectors && !e) {
-		size_t n = min_size(nsectors, b->chunk), nbytes = n * BLK_SECTOR;
-
-		memcpy(b->data.cpu_addr, from, nbytes);
-		e = request(b, T_OUT, sector, nbytes);
-		from += nbytes;
-		sector += n;
-		nsectors -= n;
+	for (; nsectors && !e; nsectors -= x.wanted, sector += x.wanted) {
+		e = find_extent(b, sector, nsectors, &x);
+		if (!e)
+			e = write_extent(b, &x, from);
+		from += x.wanted * BLK_SECTOR;
 	}
 	release(b);
 	return e;

@@ -28,7 +28,7 @@ struct virtio_blk {
 	uint32_t busy; /* one request at a time */
 
 	size_t segment; /* largest buffer of a chain, bytes */
-	size_t chunk;	/* largest request, sectors */
+	size_t chunk;	/* largest request, bytes: whole blocks of the disk */
 
 	/* Coherent memory. */
 	struct dma_info header; /* struct virtio_blk_header */

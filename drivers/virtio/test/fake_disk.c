@@ -12,6 +12,7 @@
 #define T_GET_ID 8u
 
 #define ANSWER_MS 20u
+#define DISK_END  ((uint64_t)FAKE_SECTORS * BLK_SECTOR)
 
 static struct fake_disk *fake_of(struct virtio_transport *t)
 {
@@ -73,13 +74,23 @@ static bool serve_data(struct fake_disk *f, const struct chain *c, uint64_t offs
 		memcpy(buf, FAKE_ID, d->len < sizeof(FAKE_ID) ? d->len : sizeof(FAKE_ID));
 		return true;
 	}
-	if (start + d->len > (uint64_t)FAKE_SECTORS * BLK_SECTOR)
+	if (start + d->len > DISK_END)
 		return false;
 	if (c->type == T_IN)
 		memcpy(buf, f->sectors + start, d->len);
 	else
 		memcpy(f->sectors + start, buf, d->len);
 	return true;
+}
+
+/* Whole blocks, but for the last one of a disk of an odd size. */
+static bool is_aligned(const struct fake_disk *f, const struct chain *c, uint64_t nbytes)
+{
+	uint64_t start = c->sector * BLK_SECTOR, end = start + nbytes;
+
+	if (c->type != T_IN && c->type != T_OUT)
+		return true;
+	return start % f->blk_size == 0 && (end % f->blk_size == 0 || end == DISK_END);
 }
 
 static struct chain serve_chain(struct fake_disk *f, uint16_t head)
@@ -104,7 +115,8 @@ static struct chain serve_chain(struct fake_disk *f, uint16_t head)
 	}
 	if (segments > f->most_segments)
 		f->most_segments = segments;
-	c.sound = c.sound && d->len == 1 && d->flags & VIRTQ_DESC_WRITE;
+	c.sound =
+		c.sound && d->len == 1 && d->flags & VIRTQ_DESC_WRITE && is_aligned(f, &c, offset);
 	c.status = at_bus(d->addr);
 	return c;
 }
@@ -258,6 +270,8 @@ static uint32_t fake_config(struct virtio_transport *t, uint32_t offset)
 		return f->size_max;
 	case 12:
 		return f->seg_max;
+	case 20:
+		return f->blk_size;
 	default:
 		return 0;
 	}
@@ -336,6 +350,7 @@ bool fake_disk_init(struct fake_disk *f)
 	f->offered = VIRTIO_F_VERSION_1 | FAKE_F_FLUSH | FAKE_F_SEG_MAX;
 	f->queue_max = 1024;
 	f->seg_max = 126;
+	f->blk_size = BLK_SECTOR;
 	f->capacity = FAKE_SECTORS;
 	f->heals = true;
 	f->sectors = selftest_memory((size_t)FAKE_SECTORS * BLK_SECTOR);

@@ -14,6 +14,7 @@
 #define FAKE_F_SIZE_MAX (1u << 1)
 #define FAKE_F_SEG_MAX	(1u << 2)
 #define FAKE_F_RO	(1u << 5)
+#define FAKE_F_BLK_SIZE (1u << 6)
 #define FAKE_F_FLUSH	(1u << 9)
 
 enum fake_fault {
@@ -39,7 +40,7 @@ struct fake_disk {
 	/* What it is; to be set before it is opened. */
 	uint64_t offered;
 	uint32_t queue_max;
-	uint32_t seg_max, size_max;
+	uint32_t seg_max, size_max, blk_size;
 	uint64_t capacity;
 	bool refuses_features, ignores_reset, keeps_changing, gives_irq;
 

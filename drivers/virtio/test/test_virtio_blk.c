@@ -116,6 +116,33 @@ SELFTEST(virtio_blk, split_to_limits)
 	CHECK(fake.most_segments == 1);
 }
 
+/* Blocks larger than a sector; the last one of this disk is not whole. */
+SELFTEST(virtio_blk, large_blocks)
+{
+	for (uint32_t size = 1024; size <= 65536; size *= 8) {
+		CHECK(fake_disk_init(&fake));
+		fake.offered |= FAKE_F_BLK_SIZE;
+		fake.blk_size = size;
+		check_disk();
+	}
+}
+
+SELFTEST(virtio_blk, absurd_block_size)
+{
+	static const uint32_t sizes[] = {0, 1, 513, 131072, UINT32_MAX};
+
+	CHECK(fake_disk_init(&fake));
+	fake.offered |= FAKE_F_BLK_SIZE;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct virtio_blk *b;
+
+		fake.blk_size = sizes[i];
+		b = open_disk();
+		CHECK(b && b->blk.block_size == BLK_SECTOR);
+		close_disk(b);
+	}
+}
+
 SELFTEST(virtio_blk, small_queue)
 {
 	CHECK(fake_disk_init(&fake));
@@ -314,6 +341,9 @@ SELFTEST(virtio_blk, capacity_change)
 	CHECK(blk_read(&b->blk, 0, buf, 1) == BLK_OK);
 	CHECK(b->blk.nsectors == 20);
 	CHECK(blk_read(&b->blk, 19, buf, 1) == BLK_OK && has_pattern(buf, 19, 1));
+	fake.capacity = 5;
+	CHECK(blk_read(&b->blk, 19, buf, 1) == BLK_RANGE); /* noticed only when it starts */
+	CHECK(b->blk.nsectors == 5);
 	close_disk(b);
 }
 
