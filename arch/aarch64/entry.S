@@ -146,9 +146,9 @@ at_el1:
 	msr	spsel, #1
 	msr	cpacr_el1, xzr			/* the kernel has no floating point */
 
-	/* Early page tables and stack, the only memory that is used before the caches are. */
-	adrp	x0, __boot_stack_bottom
+	/* Early page tables and a page of stack, all the memory that is used before the caches. */
 	adrp	x1, __boot_stack_top
+	sub	x0, x1, #4096
 	mov	sp, x1
 	invalidate
 	adrp	x0, boot_tables
