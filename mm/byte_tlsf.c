@@ -71,7 +71,7 @@
 #define WHOLE	  ((uint64_t)4) /* of a free block: it is all of its piece */
 #define HELD	  ((uint64_t)4) /* of a block that is not free: it is in a quick bin or the quarantine */
 #define SEAL_SHIFT 48u
-#define SEAL_MASK (~(uint64_t)0 << SEAL_SHIFT)
+#define SEAL_MASK (MM_HARDEN ? ~(uint64_t)0 << SEAL_SHIFT : 0)
 #define SIZE_MASK (~SEAL_MASK & ~(uint64_t)7)
 
 struct tlsf_block {
@@ -146,9 +146,10 @@ static inline struct tlsf_block *block_before(const struct tlsf_block *b)
 /* The size of the block that serves a request. Exact: it follows from the layout alone. */
 static inline size_t block_bytes(size_t size, size_t align)
 {
-	size_t unit = align > UNIT ? 2 * UNIT : UNIT;
-	size_t nbytes = (size + HEADER + TAIL + unit - 1) & ~(unit - 1);
+	size_t nbytes = (size + HEADER + TAIL + UNIT - 1) & ~(UNIT - 1);
 
+	if (align > UNIT)
+		nbytes = (nbytes + UNIT) & ~(2 * UNIT - 1);
 	return nbytes < MIN_BLOCK ? MIN_BLOCK : nbytes;
 }
 
@@ -274,12 +275,19 @@ static inline void list_remove(struct byte_tlsf *h, struct tlsf_block *b)
 		list_mark_empty(h, i);
 }
 
-/* Put b where `old` is in a list. */
-static inline void list_replace(struct tlsf_block *old, struct tlsf_block *b)
+/* Put b, of nbytes, instead of `old` into the lists: mostly where that was. */
+static inline void list_replace(struct byte_tlsf *h, struct tlsf_block *old, size_t old_nbytes,
+				struct tlsf_block *b, size_t nbytes)
 {
+	size_t i = list_of(nbytes);
 	struct tlsf_block *next = old->next;
 	struct tlsf_block **at = old->at;
 
+	if (i != list_of(old_nbytes)) {
+		list_remove(h, old);
+		list_insert_at(h, b, i);
+		return;
+	}
 	*at = b;
 	b->next = next;
 	b->at = at;
@@ -316,17 +324,22 @@ static inline bool link_valid(struct byte_tlsf *h, uintptr_t addr)
 	return !(addr % UNIT) && owns(h, addr);
 }
 
+/* Does the block after b in its list, if any, point back at b? */
+static inline bool next_agrees(struct byte_tlsf *h, const struct tlsf_block *b)
+{
+	const struct tlsf_block *next = b->next;
+
+	return !next || (link_valid(h, (uintptr_t)next) && next->at == &b->next);
+}
+
 /* Do the links of a free block, which lies in a piece, and those around it agree? */
 static inline bool links_agree(struct byte_tlsf *h, const struct tlsf_block *b)
 {
-	const struct tlsf_block *next = b->next;
 	struct tlsf_block *const *at = b->at;
 
 	if (list_index(h, at) >= NLISTS && !owns(h, (uintptr_t)at))
 		return false;
-	if ((uintptr_t)at % UNIT || *at != b)
-		return false;
-	return !next || (link_valid(h, (uintptr_t)next) && next->at == &b->next);
+	return !((uintptr_t)at % UNIT) && *at == b && next_agrees(h, b);
 }
 
 /* Is what lies at b, inside a piece, a free block whose two tags agree? */
@@ -641,7 +654,8 @@ static inline struct tlsf_block *find_from(struct byte_tlsf *h, size_t i)
 	while ((i = list_search(h, i)) < NLISTS) {
 		struct tlsf_block *b = h->lists[i];
 
-		if (!MM_HARDEN || (b->at == &h->lists[i] && free_block_sound(h, b)))
+		if (!MM_HARDEN ||
+		    (b->at == &h->lists[i] && tags_agree(h, b) && next_agrees(h, b)))
 			return b;
 		list_drop(h, i);
 	}
@@ -687,13 +701,6 @@ static __attribute__((noinline)) struct tlsf_block *find_large(struct byte_tlsf 
 	return find_from(h, list_above(most));
 }
 
-static inline struct tlsf_block *find(struct byte_tlsf *h, size_t need, size_t align)
-{
-	if (need < LINEAR && align <= UNIT)
-		return find_from(h, need / UNIT);
-	return find_large(h, need, align);
-}
-
 /* Shorten the free block b, which is in no list, to `gap` bytes. */
 static __attribute__((noinline)) void leave_gap(struct byte_tlsf *h, struct tlsf_block *b,
 						size_t gap)
@@ -703,73 +710,80 @@ static __attribute__((noinline)) void leave_gap(struct byte_tlsf *h, struct tlsf
 		list_insert(h, b, gap);
 }
 
-/* Take the free block b, of nbytes, off its list and put what follows the part used there instead. */
-static inline void keep_rest(struct byte_tlsf *h, struct tlsf_block *b, size_t nbytes, size_t rest)
-{
-	struct tlsf_block *r = block_after(b, nbytes - rest);
-	size_t i;
-
-	if (rest < MIN_BLOCK) {
-		list_remove(h, b);
-		set_free(r, rest | FREE);
-		return;
-	}
-	i = list_of(rest);
-	if (i == list_of(nbytes)) {
-		list_replace(b, r);
-	} else {
-		list_remove(h, b);
-		list_insert_at(h, r, i);
-	}
-	set_free(r, rest | FREE);
-}
-
-/* Take `need` bytes at `gap` out of a free block that has them; the rest is left free. */
-static inline void carve(struct byte_tlsf *h, struct tlsf_block *b, size_t need, size_t gap)
+/*
+ * Make a live block of `need` bytes at `gap` of a free block that has them. What
+ * is left before and after it stays free.
+ */
+static inline void *carve(struct byte_tlsf *h, struct tlsf_block *b, size_t need, size_t gap,
+			  uint64_t flags)
 {
 	uint64_t head = b->head;
 	size_t nbytes = head & SIZE_MASK;
+	size_t rest = nbytes - gap - need;
+	struct tlsf_block *live = block_after(b, gap);
+	struct tlsf_block *after = block_after(live, need);
 
-	verify_poison(b, (uintptr_t)b + gap, need);
+	verify_poison(b, (uintptr_t)live, need);
+	h->free_bytes -= need;
 	if (head & WHOLE)
 		piece_remove_empty((struct tlsf_piece *)block_after(b, nbytes));
-	if (nbytes > gap + need) {
-		keep_rest(h, b, nbytes, nbytes - gap - need);
-	} else {
+	if (rest >= MIN_BLOCK)
+		list_replace(h, b, nbytes, after, rest);
+	else
 		list_remove(h, b);
-		block_after(b, nbytes)->head &= ~PREV_FREE;
-	}
+	if (rest)
+		set_free(after, rest | FREE);
+	else
+		after->head &= ~PREV_FREE;
 	if (gap)
 		leave_gap(h, b, gap);
-	h->free_bytes -= need;
+	live->head = need | flags | (gap ? PREV_FREE : 0);
+	return (void *)payload(live);
+}
+
+static void *alloc_from(struct byte_tlsf *h, struct tlsf_block *b, size_t need, size_t size,
+			size_t align)
+{
+	size_t gap = -payload(b) & (align - 1);
+	uintptr_t p = payload(b) + gap;
+
+	carve(h, b, need, gap, seal(h, p, size, align));
+	slack_write(block_of((void *)p), size);
+	return (void *)p;
 }
 
 /* Memory is out only when nothing is kept back. */
-static __attribute__((noinline)) struct tlsf_block *find_harder(struct byte_tlsf *h, size_t need,
-								size_t align)
+static __attribute__((noinline)) void *alloc_harder(struct byte_tlsf *h, size_t need, size_t size,
+						    size_t align)
 {
+	struct tlsf_block *b;
+
 	quick_flush(h);
 	if (MM_HARDEN >= 3)
 		held_flush(h);
-	return find(h, need, align);
+	b = find_large(h, need, align);
+	return b ? alloc_from(h, b, need, size, align) : NULL;
 }
 
-static __attribute__((noinline)) void *alloc_general(struct byte_tlsf *h, size_t need, size_t size,
-						     size_t align)
+static __attribute__((noinline)) void *alloc_large(struct byte_tlsf *h, size_t need, size_t size,
+						   size_t align)
 {
-	struct tlsf_block *b = find(h, need, align);
-	size_t gap;
+	struct tlsf_block *b = find_large(h, need, align);
+
+	return b ? alloc_from(h, b, need, size, align) : alloc_harder(h, need, size, align);
+}
+
+/* Small, and aligned as any block is. */
+static __attribute__((noinline)) void *alloc_small(struct byte_tlsf *h, size_t need, size_t size,
+						   size_t align)
+{
+	struct tlsf_block *b = find_from(h, need / UNIT);
 
 	if (!b)
-		b = find_harder(h, need, align);
-	if (!b)
-		return NULL;
-	gap = -payload(b) & (align - 1);
-	carve(h, b, need, gap);
-	b = block_after(b, gap);
-	b->head = need | (gap ? PREV_FREE : 0) | seal(h, payload(b), size, align);
-	slack_write(b, size);
-	return (void *)payload(b);
+		return alloc_harder(h, need, size, align);
+	if (MM_HARDEN >= 2)
+		return alloc_from(h, b, need, size, align);
+	return carve(h, b, need, 0, seal(h, payload(b), size, align));
 }
 
 static void *tlsf_alloc(struct byte_alloc *a, size_t size, size_t align)
@@ -781,7 +795,8 @@ static void *tlsf_alloc(struct byte_alloc *a, size_t size, size_t align)
 	audit(h);
 	b = MM_HARDEN < 2 && need < LINEAR ? quick_pop(h, need, align) : NULL;
 	if (!b)
-		return alloc_general(h, need, size, align);
+		return need < LINEAR && align <= UNIT ? alloc_small(h, need, size, align)
+						      : alloc_large(h, need, size, align);
 	b->head = need | (b->head & PREV_FREE) | seal(h, payload(b), size, align);
 	h->free_bytes -= need;
 	return (void *)payload(b);

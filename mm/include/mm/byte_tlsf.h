@@ -13,7 +13,7 @@ extern const struct byte_ops byte_tlsf_ops;
 #define TLSF_COLS 64u
 /* Sizes with a quick bin, in units of 8 bytes, and the blocks that it takes. */
 #define TLSF_QUICK	 64u
-#define TLSF_QUICK_DEPTH 8u
+#define TLSF_QUICK_DEPTH 4u
 /* Freed blocks that hardening level 3 keeps from reuse. */
 #define TLSF_QUARANTINE (MM_HARDEN >= 3 ? 64 : 1)
 
