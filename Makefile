@@ -55,7 +55,7 @@ HOSTCC  ?= gcc
 HOSTAR  ?= ar
 PYTHON  ?= python3
 
-B := build/$(ARCH)-$(ALLOC)$(if $(filter 1,$(LLVM)),-llvm)$(if $(filter 1,$(DEBUG)),-debug)$(if $(filter-out 1,$(HARDEN)),-h$(HARDEN))$(if $(filter 0,$(TESTS)),-notests)
+B := build/$(ARCH)-$(ALLOC)$(if $(filter 1,$(LLVM)),-llvm)$(if $(filter 1,$(DEBUG)),-debug)$(if $(filter-out 1,$(HARDEN)),-h$(HARDEN))$(if $(filter 0,$(TESTS)),-notests)$(if $(PAGING),-sv$(PAGING))
 
 # --- Flags ------------------------------------------------------------------
 

@@ -116,6 +116,16 @@ bool block_table_insert(struct block_table *t, struct page_alloc *pages,
 	return true;
 }
 
+void block_table_fit(struct block_table *t, struct page_alloc *pages)
+{
+	size_t n = BLOCK_TABLE_FIRST;
+
+	while (n / 2 < t->nrecords)
+		n *= 2;
+	if (n < block_table_slots(t))
+		(void)change_size(t, pages, n);
+}
+
 /* Close the gap at `hole`: move back each record of the run that may live there. */
 static void close_gap(struct block_table *t, size_t hole)
 {

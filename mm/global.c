@@ -351,7 +351,13 @@ OUT_OF_LINE void trim_heap(struct global_allocator *g, bool all)
 
 void global_allocator_trim(struct global_allocator *g)
 {
+	unsigned long state;
+
 	trim_heap(g, true);
+	state = mm_port_lock(&g->page_lock);
+	block_table_fit(&g->large, &g->pages);
+	global_debug_forget(g);
+	mm_port_unlock(&g->page_lock, state);
 	drain_caches(g);
 }
 
@@ -461,8 +467,9 @@ static void *alloc_grown(struct global_allocator *g, const struct byte_ops *ops,
 	return p;
 }
 
-OUT_OF_LINE void *alloc_slow(struct global_allocator *g, const struct byte_ops *ops,
-			     struct layout l)
+/* What no local operation could serve: the heap, then more heap, then what others give up. */
+OUT_OF_LINE enum alloc_result alloc_slow(struct global_allocator *g, const struct byte_ops *ops,
+					 struct layout l, void **out, const void *caller)
 {
 	unsigned int stage = 0;
 	void *p = heap_alloc(g, ops, l);
@@ -470,9 +477,11 @@ OUT_OF_LINE void *alloc_slow(struct global_allocator *g, const struct byte_ops *
 	while (!p) {
 		p = alloc_grown(g, ops, l);
 		if (!p && !reclaim(g, pages_of(l.size), &stage))
-			break;
+			return ALLOC_NO_MEMORY;
 	}
-	return p;
+	global_debug_allocated(g, p, l, caller);
+	*out = p;
+	return ALLOC_OK;
 }
 
 /* --- Large blocks --- */
@@ -503,7 +512,7 @@ static enum alloc_result get_large(struct global_allocator *g, struct layout l,
 	return r;
 }
 
-OUT_OF_LINE void *alloc_large(struct global_allocator *g, struct layout l, const void *caller)
+static void *alloc_large(struct global_allocator *g, struct layout l, const void *caller)
 {
 	unsigned int stage = 0;
 	enum alloc_result r;
@@ -527,7 +536,7 @@ static enum mm_fault_kind find_large(struct global_allocator *g, const void *p, 
 	return MM_FAULT_NONE;
 }
 
-OUT_OF_LINE enum mm_fault_kind free_large(struct global_allocator *g, void *p, struct layout l)
+static enum mm_fault_kind free_large(struct global_allocator *g, void *p, struct layout l)
 {
 	unsigned long state = mm_port_lock(&g->page_lock);
 	struct block_record *record;
@@ -640,23 +649,21 @@ ALWAYS_INLINE size_t count(size_t *counter, size_t nbytes)
 	return sum;
 }
 
-ALWAYS_INLINE void *alloc_small(struct global_allocator *g, const struct byte_ops *ops,
-				struct layout l)
+ALWAYS_INLINE void *alloc_fast(struct global_allocator *g, const struct byte_ops *ops,
+			       struct layout l)
 {
 	unsigned int cpu;
 	unsigned long state;
 	void *p;
 
-	if (!ops->alloc_local) {
-		p = heap_alloc(g, ops, l);
-		return likely(p) ? p : alloc_slow(g, ops, l);
-	}
+	if (!ops->alloc_local)
+		return heap_alloc(g, ops, l);
 	state = mm_port_pin(&cpu);
 	p = ops->alloc_local(heap_of(g), l.size, l.align, cpu);
 	if (likely(p))
 		(void)count(&g->cpu[cpu].allocated_bytes, l.size);
 	mm_port_unpin(state, cpu);
-	return likely(p) ? p : alloc_slow(g, ops, l);
+	return p;
 }
 
 OUT_OF_LINE enum alloc_result alloc_special(struct global_allocator *g, struct layout l,
@@ -682,88 +689,114 @@ ALWAYS_INLINE enum alloc_result alloc_bytes(struct global_allocator *g,
 
 	if (unlikely(!is_small(g, l)))
 		return alloc_special(g, l, out, caller);
-	p = alloc_small(g, ops, l);
+	p = alloc_fast(g, ops, l);
 	if (unlikely(!p))
-		return ALLOC_NO_MEMORY;
+		return alloc_slow(g, ops, l, out, caller);
 	global_debug_allocated(g, p, l, caller);
 	*out = p;
 	return ALLOC_OK;
 }
 
+/* *settle: it is time to look for free pieces. */
 ALWAYS_INLINE enum mm_fault_kind free_locked(struct global_allocator *g,
-					     const struct byte_ops *ops, void *p, struct layout l)
+					     const struct byte_ops *ops, void *p, struct layout l,
+					     bool *settle)
 {
 	unsigned long state = mm_port_lock(&g->heap_lock);
 	enum mm_fault_kind fault = ops->dealloc(heap_of(g), p, l.size, l.align);
-	bool trim = false;
 
 	if (likely(fault == MM_FAULT_NONE)) {
 		g->heap_used_bytes -= l.size;
 		g->trim_credit -= (ptrdiff_t)l.size;
-		trim = g->trim_credit < 0;
+		*settle = g->trim_credit < 0;
 	}
 	mm_port_unlock(&g->heap_lock, state);
-	if (unlikely(trim))
-		trim_heap(g, false);
 	return fault;
 }
 
-OUT_OF_LINE enum mm_fault_kind free_slow(struct global_allocator *g, const struct byte_ops *ops,
-					 void *p, struct layout l)
-{
-	return free_locked(g, ops, p, l);
-}
-
-/* TRIM_STEP bytes were freed on this CPU without the lock. */
-OUT_OF_LINE enum mm_fault_kind count_step(struct global_allocator *g)
-{
-	unsigned long state = mm_port_lock(&g->heap_lock);
-	bool trim;
-
-	g->trim_credit -= TRIM_STEP;
-	trim = g->trim_credit < 0;
-	mm_port_unlock(&g->heap_lock, state);
-	if (trim)
-		trim_heap(g, false);
-	return MM_FAULT_NONE;
-}
-
-ALWAYS_INLINE enum mm_fault_kind free_small(struct global_allocator *g,
-					    const struct byte_ops *ops, void *p, struct layout l)
+ALWAYS_INLINE enum mm_fault_kind free_fast(struct global_allocator *g, const struct byte_ops *ops,
+					   void *p, struct layout l, bool *settle)
 {
 	enum mm_fault_kind fault;
-	size_t freed = 0;
 	unsigned int cpu;
 	unsigned long state;
 
 	if (!ops->dealloc_local)
-		return free_locked(g, ops, p, l);
+		return free_locked(g, ops, p, l, settle);
 	state = mm_port_pin(&cpu);
 	fault = ops->dealloc_local(heap_of(g), p, l.size, l.align, cpu);
-	if (likely(fault == MM_FAULT_NONE))
-		freed = count(&g->cpu[cpu].freed_bytes, l.size);
+	if (likely(fault == MM_FAULT_NONE)) {
+		size_t freed = count(&g->cpu[cpu].freed_bytes, l.size);
+
+		/* They only grow, so this is true once for every TRIM_STEP of them. */
+		*settle = (freed ^ (freed - l.size)) >= (size_t)TRIM_STEP;
+	}
 	mm_port_unpin(state, cpu);
-	if (unlikely(fault == MM_FAULT_KINDS))
-		return free_slow(g, ops, p, l);
-	/* Freed bytes only grow, so this is true once for every TRIM_STEP of them. */
-	if (unlikely((freed ^ (freed - l.size)) >= (size_t)TRIM_STEP && fault == MM_FAULT_NONE))
-		return count_step(g);
 	return fault;
 }
 
-ALWAYS_INLINE enum alloc_result free_bytes(struct global_allocator *g,
-					   const struct byte_ops *ops, void *p, struct layout l,
-					   const void *caller)
+/* So many more bytes were freed: trim if that is enough. */
+static void settle_frees(struct global_allocator *g, ptrdiff_t nbytes)
 {
-	bool live = global_debug_freeing(g, p, caller);
-	enum mm_fault_kind fault;
+	unsigned long state = mm_port_lock(&g->heap_lock);
+	bool trim;
 
-	fault = likely(is_small(g, l)) ? free_small(g, ops, p, l) : free_large(g, p, l);
-	if (likely(fault == MM_FAULT_NONE))
+	g->trim_credit -= nbytes;
+	trim = g->trim_credit < 0;
+	mm_port_unlock(&g->heap_lock, state);
+	if (trim)
+		trim_heap(g, false);
+}
+
+/* What is left to do after free_fast, other than nothing. `live`: undo it in the debug records. */
+OUT_OF_LINE enum alloc_result free_slow(struct global_allocator *g, const struct byte_ops *ops,
+					void *p, struct layout l, enum mm_fault_kind fault,
+					bool live, const void *caller)
+{
+	ptrdiff_t unlocked = ops->dealloc_local ? TRIM_STEP : 0;
+	bool settle = fault == MM_FAULT_NONE;
+
+	if (fault == MM_FAULT_KINDS) {
+		fault = free_locked(g, ops, p, l, &settle);
+		unlocked = 0;
+	}
+	if (settle)
+		settle_frees(g, unlocked);
+	if (fault == MM_FAULT_NONE)
 		return ALLOC_OK;
 	if (live)
 		global_debug_undo_free(g, p);
 	return refuse(g, p, l, fault, caller);
+}
+
+OUT_OF_LINE enum alloc_result free_special(struct global_allocator *g, void *p, struct layout l,
+					   const void *caller)
+{
+	bool live = global_debug_freeing(g, p, caller);
+	enum mm_fault_kind fault = free_large(g, p, l);
+
+	if (fault == MM_FAULT_NONE)
+		return ALLOC_OK;
+	if (live)
+		global_debug_undo_free(g, p);
+	return refuse(g, p, l, fault, caller);
+}
+
+/* Every rare way is a call at the end, so that the usual one keeps nothing for after it. */
+ALWAYS_INLINE enum alloc_result free_bytes(struct global_allocator *g,
+					   const struct byte_ops *ops, void *p, struct layout l,
+					   const void *caller)
+{
+	bool settle = false, live;
+	enum mm_fault_kind fault;
+
+	if (unlikely(!is_small(g, l)))
+		return free_special(g, p, l, caller);
+	live = global_debug_freeing(g, p, caller);
+	fault = free_fast(g, ops, p, l, &settle);
+	if (likely(fault == MM_FAULT_NONE && !settle))
+		return ALLOC_OK;
+	return free_slow(g, ops, p, l, fault, live, caller);
 }
 
 enum alloc_result global_allocator_alloc(struct global_allocator *g, struct layout l, void **out)
@@ -1166,7 +1199,8 @@ enum alloc_result global_add_memory(virt_addr_t start, size_t nbytes)
 	return global_allocator_add_memory(&instance, start, nbytes);
 }
 
-enum alloc_result global_alloc(struct layout l, void **out)
+/* In a build that optimises the library as one unit, the engine becomes a part of these two. */
+__attribute__((flatten)) enum alloc_result global_alloc(struct layout l, void **out)
 {
 	return alloc_bytes(&instance, &MM_GLOBAL_ENGINE, l, out, CALLER);
 }
@@ -1181,7 +1215,7 @@ void *global_alloc_or_abort(struct layout l)
 	return alloc_or_abort(&instance, l, CALLER);
 }
 
-enum alloc_result global_dealloc(void *p, struct layout l)
+__attribute__((flatten)) enum alloc_result global_dealloc(void *p, struct layout l)
 {
 	return free_bytes(&instance, &MM_GLOBAL_ENGINE, p, l, CALLER);
 }

@@ -111,6 +111,25 @@ void global_debug_trace(struct global_allocator *g, struct mm_fault *fault)
 	mm_port_unlock(&g->page_lock, state);
 }
 
+void global_debug_forget(struct global_allocator *g)
+{
+	size_t n = block_table_slots(&g->blocks);
+
+	for (size_t i = 0; i < block_table_slots(&g->blocks); i++) {
+		struct block_record *r;
+
+		/* Another record may move into the slot, and all of them when the table shrinks. */
+		while ((r = block_table_slot(&g->blocks, i)) && r->freed_by) {
+			block_table_remove(&g->blocks, &g->pages, r);
+			if (block_table_slots(&g->blocks) != n)
+				i = 0;
+			n = block_table_slots(&g->blocks);
+		}
+	}
+	block_table_fit(&g->blocks, &g->pages);
+	block_table_fit(&g->sites, &g->pages);
+}
+
 static struct block_table *site_table(struct global_allocator *g)
 {
 	return &g->sites;

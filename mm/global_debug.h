@@ -20,6 +20,9 @@ void global_debug_undo_free(struct global_allocator *g, const void *p);
 /* p has another size now. */
 void global_debug_resized(struct global_allocator *g, const void *p, size_t nbytes);
 
+/* Keep only the live. Pre: the page lock is held. */
+void global_debug_forget(struct global_allocator *g);
+
 /* Fill in allocated_by and freed_by. */
 void global_debug_trace(struct global_allocator *g, struct mm_fault *fault);
 
@@ -54,6 +57,11 @@ static inline void global_debug_resized(struct global_allocator *g, const void *
 	(void)g;
 	(void)p;
 	(void)nbytes;
+}
+
+static inline void global_debug_forget(struct global_allocator *g)
+{
+	(void)g;
 }
 
 static inline void global_debug_trace(struct global_allocator *g, struct mm_fault *fault)

@@ -42,6 +42,9 @@ MM_MUST_CHECK bool block_table_insert(struct block_table *t, struct page_alloc *
 void block_table_remove(struct block_table *t, struct page_alloc *pages,
 			struct block_record *record);
 
+/* As few pages as the records need: a function of their number only. */
+void block_table_fit(struct block_table *t, struct page_alloc *pages);
+
 /* Slots are numbered from 0; NULL: the slot is empty. */
 size_t block_table_slots(const struct block_table *t);
 struct block_record *block_table_slot(struct block_table *t, size_t i);

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/* The global allocator over the build's engine (ALLOC=), behind the replay tool's heap_* interface. */
+#include <mm/global.h>
+
+#pragma GCC visibility push(default)
+const char *heap_name(void);
+int heap_init(void *region, size_t size);
+void *heap_alloc(size_t size, size_t align);
+void heap_free(void *p, size_t size, size_t align);
+#pragma GCC visibility pop
+
+const char *heap_name(void)
+{
+	return global_allocator_name(global_allocator());
+}
+
+int heap_init(void *region, size_t size)
+{
+	return global_init(virt_addr(region), size);
+}
+
+__attribute__((flatten)) void *heap_alloc(size_t size, size_t align)
+{
+	void *p = NULL;
+
+	return global_alloc((struct layout){size, align}, &p) == ALLOC_OK ? p : NULL;
+}
+
+__attribute__((flatten)) void heap_free(void *p, size_t size, size_t align)
+{
+	(void)global_dealloc(p, (struct layout){size, align});
+}
