@@ -2,32 +2,89 @@
 #include <kernel/driver.h>
 
 #include <arch/arch.h>
+#include <lib/string.h>
 
 #include "kernel.h"
 
 extern const struct driver __start_drivers[], __stop_drivers[];
 
-static const struct driver *match(struct fdt_value compatible, enum driver_stage stage)
+/*
+ * The tree is walked once, for a walk is not cheap: the nodes that have a driver are
+ * remembered. A machine with more of them than fit is walked again for each stage.
+ */
+#define MAX_FOUND 64u
+
+static struct {
+	const struct driver *driver;
+	struct fdt_node node;
+} found[MAX_FOUND];
+static unsigned int nfound;
+static bool scanned, all_found;
+
+static const struct driver *driver_named(const char *compatible)
 {
-	for (const struct driver *d = __start_drivers; d < __stop_drivers; d++) {
-		if (d->stage != stage)
-			continue;
+	for (const struct driver *d = __start_drivers; d < __stop_drivers; d++)
 		for (const char *const *c = d->compatible; *c; c++)
-			if (fdt_has_str(compatible, *c))
+			if (**c == *compatible && !strcmp(*c, compatible))
 				return d;
-	}
 	return NULL;
+}
+
+/* The most specific name comes first, and decides. */
+static const struct driver *driver_of(const struct fdt_node *n)
+{
+	struct fdt_value list = fdt_get(n, "compatible");
+	const struct driver *d = NULL;
+	const char *end;
+
+	for (; list.len && !d; list.data += end + 1 - (const char *)list.data) {
+		end = memchr(list.data, '\0', list.len);
+		if (!end)
+			break;
+		d = driver_named((const char *)list.data);
+		list.len -= (uint32_t)(end + 1 - (const char *)list.data);
+	}
+	return d && fdt_enabled(n) ? d : NULL;
+}
+
+static void scan(const struct fdt *fdt)
+{
+	scanned = all_found = true;
+	for (struct fdt_node n = fdt_root(fdt); n.fdt; fdt_next(&n)) {
+		const struct driver *d = driver_of(&n);
+
+		if (!d)
+			continue;
+		if (nfound == MAX_FOUND) {
+			all_found = false;
+			return;
+		}
+		found[nfound].driver = d;
+		found[nfound++].node = n;
+	}
+}
+
+static void probe_by_walk(const struct fdt *fdt, enum driver_stage stage)
+{
+	for (struct fdt_node n = fdt_root(fdt); n.fdt; fdt_next(&n)) {
+		const struct driver *d = driver_of(&n);
+
+		if (d && d->stage == stage)
+			d->probe(&n);
+	}
 }
 
 void driver_probe_all(const struct fdt *fdt, enum driver_stage stage)
 {
-	for (struct fdt_node n = fdt_root(fdt); n.fdt; fdt_next(&n)) {
-		struct fdt_value compatible = fdt_get(&n, "compatible");
-		const struct driver *d = compatible.data ? match(compatible, stage) : NULL;
-
-		if (d && fdt_enabled(&n))
-			d->probe(&n);
+	if (!scanned)
+		scan(fdt);
+	if (!all_found) {
+		probe_by_walk(fdt, stage);
+		return;
 	}
+	for (unsigned int i = 0; i < nfound; i++)
+		if (found[i].driver->stage == stage)
+			found[i].driver->probe(&found[i].node);
 }
 
 /* --- Device registers ------------------------------------------------------ */

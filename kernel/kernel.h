@@ -12,11 +12,8 @@
 void panic_begin(void);
 __attribute__((noreturn)) void panic_end(void);
 
-/* log.c: whoever held the lock will not come back. */
+/* log.c: a panic: whoever held the lock will not come back, and text must be seen at once. */
 void log_break_lock(void);
-
-/* fdt_blob.c */
-void tree_open(const void *fdt_va, uint64_t fdt_pa);
 
 /* memory.c: final page table, then the global allocator over all RAM. Panics when there is no memory. */
 void memory_init_tables(uint64_t fdt_pa);

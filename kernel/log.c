@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Text goes to every registered console. What was said before the first one
- * came is kept, and shown when it comes; if none ever does, the firmware's
- * console (arch_early_puts) has shown it already where there is one.
+ * came is kept, and shown when it comes. A panic does not wait for one: then the
+ * firmware's console (arch_early_puts) shows everything, where there is one.
  */
 #include <kernel/log.h>
 
@@ -12,14 +12,17 @@
 #include <lib/format.h>
 #include <lib/string.h>
 
+#include "kernel.h"
+
 #define EARLY_SIZE 2048
 
 static struct console *consoles;
 static struct spinlock lock;
 static char early[EARLY_SIZE];
 static size_t early_len;
+static bool firmware_shows; /* no console came in time: the firmware's has to do */
 
-/* Complete lines only are cut off, so that the end, which matters most, is kept out last. */
+/* What does not fit is lost; boot says little before the first console. */
 static void keep_early(const char *s, size_t n)
 {
 	size_t room = EARLY_SIZE - early_len;
@@ -30,10 +33,28 @@ static void keep_early(const char *s, size_t n)
 	early_len += n;
 }
 
+/* Pieces are not terminated, and the firmware wants them so. */
+static void put_firmware(const char *s, size_t n)
+{
+	char piece[64];
+
+	while (n) {
+		size_t len = n < sizeof(piece) - 1 ? n : sizeof(piece) - 1;
+
+		memcpy(piece, s, len);
+		piece[len] = '\0';
+		arch_early_puts(piece);
+		s += len;
+		n -= len;
+	}
+}
+
 static void put_consoles(void *ctx, const char *s, size_t n)
 {
 	(void)ctx;
-	if (!consoles)
+	if (firmware_shows)
+		put_firmware(s, n);
+	else if (!consoles)
 		keep_early(s, n);
 	for (struct console *c = consoles; c; c = c->next)
 		c->write(c, s, n);
@@ -126,14 +147,12 @@ int console_getc(void)
 	return -1;
 }
 
-/* A panic may strike while the lock is held: what follows must be seen all the same. */
-void log_break_lock(void);
 void log_break_lock(void)
 {
 	lock.word = 0;
-	if (consoles || !early_len)
+	if (consoles)
 		return;
-	early[early_len < EARLY_SIZE ? early_len : EARLY_SIZE - 1] = '\0';
-	arch_early_puts(early);
+	firmware_shows = true;
+	put_firmware(early, early_len);
 	early_len = 0;
 }

@@ -21,7 +21,7 @@ const struct fdt *kernel_fdt(void)
 	return &tree;
 }
 
-void tree_open(const void *fdt_va, uint64_t fdt_pa)
+static void tree_open(const void *fdt_va, uint64_t fdt_pa)
 {
 	int e = fdt_va ? fdt_open(&tree, fdt_va, TREE_WINDOW) : FDT_NOT_FOUND;
 

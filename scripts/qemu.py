@@ -10,7 +10,7 @@ terminal, or CI=true) the run is judged: every test that is in the ELF must have
 reported, none may have failed, the checksums of the disks must be those of the
 files, and the scratch disk must hold the pattern, byte by byte, after power-off.
 """
-import argparse, dataclasses, hashlib, os, re, shutil, struct, subprocess, sys, tempfile
+import argparse, dataclasses, hashlib, os, re, shutil, struct, subprocess, sys, tempfile, threading
 
 MACHINE = {"riscv64": "virt", "aarch64": "virt"}
 CPU = {"riscv64": "rv64", "aarch64": "cortex-a53"}
@@ -33,8 +33,9 @@ class Run:
     elf: bool = False
     timeout: float = 120
     extra: tuple = ()
+    prompt: bytes = b""  # what the firmware asks, and what a person would type then
+    answer: bytes = b""
     kernel: bool = True  # False: something else in `extra` loads it
-    virtio_mmio: str = "virtio-blk-device"
 
 
 def make_fs_disk(path):
@@ -80,7 +81,7 @@ def command(run, disks, prompt=False):
             args += ["-append", append]
     for i, (path, serial, read_only) in enumerate(disks):
         args += ["-drive", "if=none,id=d%d,format=raw,file=%s%s" % (i, path, ",readonly=on" if read_only else ""),
-                 "-device", "%s,drive=d%d,serial=%s" % (run.virtio_mmio, i, serial)]
+                 "-device", "virtio-blk-device,drive=d%d,serial=%s" % (i, serial)]
     return args + list(run.extra)
 
 
@@ -152,17 +153,31 @@ def totals(text):
     return len(results) - failed - skipped, failed, skipped
 
 
-def execute(args, timeout):
-    """(exit status or None after the timeout, output)."""
-    with subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as p:
-        try:
-            out, _ = p.communicate(timeout=timeout)
-            status = p.returncode
-        except subprocess.TimeoutExpired:
-            p.kill()
-            out, _ = p.communicate()
-            status = None
-    return status, out.decode(errors="replace").replace("\r", "")
+# Some machines (sifive_u, no PSCI) cannot be powered off: after this line there is nothing to wait for.
+STOPPED = b"cannot be powered off; stopped"
+
+
+def execute(args, timeout, prompt=b"", answer=b""):
+    """(exit status or None after the timeout, output). Types the answer when the prompt has come."""
+    with subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as p:
+        timer = threading.Timer(timeout, p.kill)
+        timer.start()
+        out = b""
+        stopped = False
+        while chunk := os.read(p.stdout.fileno(), 65536):
+            out += chunk
+            if prompt and prompt in out:
+                p.stdin.write(answer)
+                p.stdin.flush()
+                prompt = b""
+            if STOPPED in out[-4096:]:
+                stopped = True
+                p.kill()
+        p.wait()
+        expired = not timer.is_alive() and not stopped
+        timer.cancel()
+    status = 0 if stopped else p.returncode
+    return None if expired else status, out.decode(errors="replace").replace("\r", "")
 
 
 def boot(run):
@@ -170,7 +185,7 @@ def boot(run):
     with tempfile.TemporaryDirectory(prefix="mica.") as where:
         disks = make_disks(run, where)
         before = [open(d[0], "rb").read() for d in disks]
-        status, text = execute(command(run, disks), run.timeout)
+        status, text = execute(command(run, disks), run.timeout, run.prompt, run.answer)
         if status is None:
             return "no end after %g s" % run.timeout, text
         return judge(run, text, status, disks, before), text

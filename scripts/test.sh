@@ -49,6 +49,9 @@ for arch in riscv64 aarch64; do
     step "nothing is rebuilt, $arch" "$make" -q kernel ARCH=$arch
     step "symbols $arch" "$make" check-symbols ARCH=$arch
 done
+for bits in 39 48; do
+    step "build riscv64 Sv$bits" "$make" "$jobs" kernel ARCH=riscv64 PAGING=$bits
+done
 for level in 0 1 2 3; do
     host "host tests, hardening $level" "$make" "$jobs" host-test HARDEN=$level
 done

@@ -68,7 +68,7 @@ void riscv_boot_high(uint64_t hart, uint64_t fdt_pa, uint64_t image_pa, uint64_t
 
 	riscv_boot_cpu.hart = hart;
 	riscv_mmu_early(riscv_early_root[levels - 3], levels, image_pa);
-	kernel_main((const void *)(ARCH_VMAP_BASE + fdt_pa % BLOCK_SIZE), fdt_pa);
+	kernel_main(fdt_pa ? (const void *)(ARCH_VMAP_BASE + fdt_pa % BLOCK_SIZE) : NULL, fdt_pa);
 }
 
 uint64_t arch_boot_cpu_hwid(void)
