@@ -25,6 +25,13 @@
  * the pointer that points at it, so it is unlinked without knowing its list; only
  * the last block of a list tells from that pointer which bit to clear.
  *
+ * Quick bins. Most programs free a size that they ask for again soon. So a freed block
+ * below 512 bytes first goes, unmerged, into a bin of its size, unless the bin has
+ * TLSF_QUICK_DEPTH blocks already. Bins are flat and few, so merging them all is bounded
+ * too: 60 bins of 4. It is done when no list has a block, before the request fails. Deeper bins are
+ * faster and cost memory: 4, 8 and 16 gave 69, 66 and 64 instructions per operation, and
+ * 1.098, 1.102 and 1.103 as least region over peak.
+ *
  * Pieces. The descriptor of a piece of memory lies at its end and starts with a header of size 0
  * that nobody frees, so merging stops there, and a free that meets it can tell in
  * constant time whether the piece is now one free block. Such blocks are marked.
@@ -41,11 +48,15 @@
  * before reuse. 3 keeps freed blocks back in a quarantine, and verifies everything
  * every few operations.
  *
- * Shortcomings. Merging at every free costs more than a cache of freed blocks would, which
- * would have no worst case. At level 1 and up a pointer is looked up in the pieces, the
- * last one used first and then one by one: constant for a heap of few pieces, which is what the
- * global allocator makes by doubling. A seal is 16 bits: a word of user data passes for a
- * header once in 65536. Levels 2 and 3 take time in proportion to the size.
+ * Shortcomings. What misses the quick bins pays for merging and splitting. An allocation that
+ * finds the lists empty merges up to 240 blocks: bounded, but far from the usual cost. At level 1
+ * and up a pointer is looked up in the pieces, the last one used first and then one by one:
+ * constant for a heap of few pieces, which is what the global allocator makes by doubling; and
+ * checking costs nearly as much again as the work. A seal is 16 bits: a word of user
+ * data passes for a header once in 65536. Seals cannot be verified without the layout, so a
+ * walk finds a smashed size or flag but not a smashed seal. What is in a dropped list is lost.
+ * Levels 2 and 3 take time in proportion to the size. Headers alone are 10 % of memory at a
+ * mean size of 80.
  */
 #include <mm/byte_tlsf.h>
 
@@ -525,7 +536,6 @@ static inline enum mm_fault_kind verify_live(struct byte_tlsf *h, uintptr_t p, s
 	expected = block_bytes(size, align) | seal(h, p, size, align);
 	if ((b->head & ~PREV_FREE) != expected)
 		return diagnose(h, p, align);
-	/* The seal holds, so did the size: but is the claimed size possible? */
 	return slack_intact(b, size) ? MM_FAULT_NONE : MM_FAULT_OVERFLOW;
 }
 

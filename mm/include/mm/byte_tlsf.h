@@ -35,7 +35,8 @@ struct byte_tlsf {
 	struct tlsf_piece *empty;   /* pieces that are one free block */
 	size_t capacity;	    /* bytes in blocks of any kind */
 	size_t total_bytes;	    /* as given */
-	unsigned int held_next, tick; /* next slot of the quarantine; operations since the last full check */
+	unsigned int held_next;	    /* slot of the quarantine */
+	unsigned int tick;	    /* operations, for the full checks */
 	uintptr_t held[TLSF_QUARANTINE];
 };
 
