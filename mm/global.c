@@ -32,8 +32,9 @@
  * (it needs no lock because nobody else touches it): it is marked, and emptied
  * by its owner at the next single page it takes or frees.
  *
- * Locks, in this order: grow_lock, then heap_lock or page_lock, which are never
- * held together; a CPU may be pinned around the page lock. Hooks, logging and
+ * Locks, in this order: grow_lock, heap_lock, the pin of a CPU, page_lock; the
+ * heap lock and the page lock are never held together. An engine may pin inside
+ * its locked calls; nobody takes the heap lock while pinned. Hooks, logging and
  * fault reports are outside all of them.
  *
  * Shortcomings: used_bytes sums per-CPU counters one after the other, so a

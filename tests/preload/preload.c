@@ -94,9 +94,9 @@ static void before_fork(void)
 	struct global_allocator *g = global_allocator();
 
 	(void)mm_port_lock(&g->grow_lock);
+	(void)mm_port_lock(&g->heap_lock);
 	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
 		(void)mm_port_lock(&port_slots[i]);
-	(void)mm_port_lock(&g->heap_lock);
 	(void)mm_port_lock(&g->page_lock);
 	(void)mm_port_lock(&g->hook_lock);
 }
@@ -107,9 +107,9 @@ static void after_fork(void)
 
 	mm_port_unlock(&g->hook_lock, 0);
 	mm_port_unlock(&g->page_lock, 0);
-	mm_port_unlock(&g->heap_lock, 0);
 	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
 		mm_port_unlock(&port_slots[i], 0);
+	mm_port_unlock(&g->heap_lock, 0);
 	mm_port_unlock(&g->grow_lock, 0);
 }
 
