@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: MIT */
+/* What only the TLSF engine promises: its overhead, its fit, merging, and what it does with broken lists. */
+#include <mm/byte_tlsf.h>
+#include <mm/fault.h>
+#include <selftest/selftest.h>
+
+#define POOL ((size_t)4 << 20)
+
+static struct byte_tlsf heap;
+static const struct byte_ops *const ops = &byte_tlsf_ops;
+
+static struct byte_alloc *start(void *mem, size_t nbytes)
+{
+	heap = (struct byte_tlsf){.base.ops = &byte_tlsf_ops};
+	return mem && !ops->init(&heap.base, mem, nbytes) ? &heap.base : NULL;
+}
+
+/* Have everything merged that waits for reuse: looking for a free piece does so. */
+static bool settle(struct byte_alloc *a)
+{
+	void *at;
+	size_t nbytes;
+
+	return !ops->take_free(a, &at, &nbytes);
+}
+
+/* A header of 8 bytes; hardened levels add a word at the end. */
+static size_t block_bytes(size_t size)
+{
+	size_t n = (size + 8 + (MM_HARDEN >= 2 ? 8 : 0) + 7) & ~(size_t)7;
+
+	return n < 32 ? 32 : n;
+}
+
+SELFTEST(mm, tlsf_overhead)
+{
+	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
+	size_t expected = 0;
+
+	CHECK(a);
+	for (size_t size = 1; size <= 3000; size += 7) {
+		CHECK(ops->alloc(a, size, 8));
+		expected += block_bytes(size);
+		CHECK(ops->used_bytes(a) == expected);
+	}
+	CHECK(!ops->check(a));
+}
+
+/* An alignment costs nothing but what lies in front, which is free. */
+SELFTEST(mm, tlsf_alignment_wastes_nothing)
+{
+	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
+
+	CHECK(a && ops->alloc(a, 1, 8));
+	for (size_t align = 16; align <= MM_MAX_ALIGN; align *= 2) {
+		size_t used = ops->used_bytes(a);
+		uint8_t *p = ops->alloc(a, 200, align);
+
+		CHECK(p && !((uintptr_t)p & (align - 1)));
+		CHECK(ops->used_bytes(a) - used <= block_bytes(200) + 32);
+		CHECK(!ops->check(a));
+		CHECK(!ops->dealloc(a, p, 200, align) && ops->used_bytes(a) == used);
+		CHECK(settle(a) && !ops->check(a));
+	}
+}
+
+/* Holes of these sizes, kept apart by live blocks; freed from the last to the first. */
+static int make_holes(struct byte_alloc *a, const size_t *size, void **hole, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		hole[i] = ops->alloc(a, size[i], 8);
+		CHECK_OR(hole[i] && ops->alloc(a, 8, 8), -1);
+	}
+	while (n--)
+		CHECK_OR(!ops->dealloc(a, hole[n], size[n], 8), -1);
+	CHECK_OR(settle(a), -1);
+	return 0;
+}
+
+SELFTEST(mm, tlsf_good_fit_small)
+{
+	static const size_t size[] = {1000, 200, 800, 400, 600};
+	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
+	void *hole[5];
+
+	CHECK(a);
+	if (make_holes(a, size, hole, 5))
+		return;
+	CHECK(ops->alloc(a, 400, 8) == hole[3]);
+	CHECK(ops->alloc(a, 600, 8) == hole[4]);
+	CHECK(ops->alloc(a, 200, 8) == hole[1]);
+	CHECK(ops->alloc(a, 792, 8) == hole[2]);
+}
+
+/* Sizes of one list: the one that is large enough is found behind the one that is not. */
+SELFTEST(mm, tlsf_good_fit_large)
+{
+	static const size_t size[] = {65600, 66000, 300000};
+	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
+	void *hole[3];
+
+	CHECK(a);
+	if (make_holes(a, size, hole, 3))
+		return;
+	CHECK(ops->alloc(a, 65900, 8) == hole[1]);
+	CHECK(ops->alloc(a, 65600, 8) == hole[0]);
+	CHECK(!ops->check(a));
+}
+
+struct free_count {
+	size_t nblocks, largest;
+};
+
+static void count_free(void *ctx, const void *block, size_t nbytes, bool used)
+{
+	struct free_count *c = ctx;
+
+	(void)block;
+	c->nblocks += !used;
+	if (!used && nbytes > c->largest)
+		c->largest = nbytes;
+}
+
+static struct free_count free_blocks(struct byte_alloc *a)
+{
+	struct free_count c = {0, 0};
+
+	ops->walk(a, count_free, &c);
+	return c;
+}
+
+/* Three neighbours, freed in every order, are one free block at the end. */
+SELFTEST(mm, tlsf_merges_in_every_order)
+{
+	static const uint8_t order[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2},
+					    {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+	static const size_t size[3] = {40, 700, 5000};
+	uint8_t *mem = selftest_memory(POOL);
+
+	for (size_t i = 0; i < 6; i++) {
+		struct byte_alloc *a = start(mem, POOL);
+		void *p[3], *guard[2];
+
+		CHECK(a && (guard[0] = ops->alloc(a, 8, 8)));
+		for (size_t j = 0; j < 3; j++)
+			CHECK((p[j] = ops->alloc(a, size[j], 8)));
+		CHECK((guard[1] = ops->alloc(a, 8, 8)));
+		for (size_t j = 0; j < 3; j++)
+			CHECK(!ops->dealloc(a, p[order[i][j]], size[order[i][j]], 8));
+		CHECK(settle(a) && !ops->check(a));
+		CHECK(free_blocks(a).nblocks == 2);
+		CHECK(ops->alloc(a, 5740, 8) == p[0]);
+	}
+}
+
+/* Whatever was done, what is left when all is free is one block per piece. */
+SELFTEST(mm, tlsf_merges_completely)
+{
+	enum { SLOTS = 200 };
+	static void *p[SLOTS];
+	static size_t size[SLOTS];
+	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
+	size_t before, nbytes;
+	uint64_t random = 3;
+	void *at;
+
+	CHECK(a);
+	before = free_blocks(a).largest;
+	__builtin_memset(p, 0, sizeof(p));
+	for (int i = 0; i < 3000; i++) {
+		uint64_t bits = selftest_random(&random);
+		size_t slot = bits % SLOTS;
+
+		if (p[slot])
+			CHECK(!ops->dealloc(a, p[slot], size[slot], 8));
+		size[slot] = 1 + (bits >> 8) % ((size_t)16 << (bits >> 40) % 10);
+		p[slot] = ops->alloc(a, size[slot], 8);
+	}
+	for (size_t i = 0; i < SLOTS; i++)
+		CHECK(!p[i] || !ops->dealloc(a, p[i], size[i], 8));
+	CHECK(!ops->used_bytes(a) && !ops->check(a));
+	CHECK(ops->take_free(a, &at, &nbytes) && nbytes == POOL);
+	CHECK(!ops->add_memory(a, at, nbytes) && free_blocks(a).nblocks == 1);
+	CHECK(free_blocks(a).largest == before);
+}
+
+/* Neighbouring pieces stay two, are counted, and go back as they came. */
+SELFTEST(mm, tlsf_pieces)
+{
+	const size_t part = POOL / 4;
+	uint8_t *mem = selftest_memory(POOL);
+	struct byte_alloc *a = start(mem, part);
+	bool seen[4] = {false};
+	size_t available;
+
+	CHECK(a);
+	available = ops->available_bytes(a);
+	for (size_t i = 1; i < 4; i++)
+		CHECK(!ops->add_memory(a, mem + i * part, part));
+	CHECK(ops->add_memory(a, mem + part / 2, part) == ALLOC_MEMORY_OVERLAP);
+	CHECK(ops->total_bytes(a) == POOL && ops->available_bytes(a) == 4 * available);
+	CHECK(!ops->alloc(a, part, 8));
+	for (size_t i = 0; i < 4; i++) {
+		void *at;
+		size_t nbytes, n;
+
+		CHECK(ops->take_free(a, &at, &nbytes) && nbytes == part);
+		n = (size_t)((uint8_t *)at - mem) / part;
+		CHECK(at == mem + n * part && !seen[n]);
+		seen[n] = true;
+		CHECK(ops->total_bytes(a) == (3 - i) * part && !ops->check(a));
+	}
+	CHECK(settle(a) && !ops->available_bytes(a) && !ops->alloc(a, 1, 1));
+}
+
+SELFTEST(mm, tlsf_resize)
+{
+	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
+	uint8_t *p, *wall;
+	size_t used;
+
+	CHECK(a && (p = ops->alloc(a, 1000, 8)));
+	used = ops->used_bytes(a);
+	for (size_t i = 0; i < 1000; i++)
+		p[i] = (uint8_t)i;
+	CHECK(ops->resize(a, p, 1000, 8, 100000) && !ops->check(a));
+	CHECK(ops->used_bytes(a) == used - block_bytes(1000) + block_bytes(100000));
+	CHECK((wall = ops->alloc(a, 3000, 8)));
+	CHECK(!ops->resize(a, p, 100000, 8, 101000));
+	CHECK(ops->resize(a, p, 100000, 8, 500) && !ops->check(a));
+	CHECK(ops->resize(a, p, 500, 8, 90000) && !ops->check(a));
+	for (size_t i = 0; i < 500; i++)
+		CHECK(p[i] == (uint8_t)i);
+	CHECK(!ops->resize(a, p, 90000, 8, (size_t)1 << 50));
+	CHECK(!ops->dealloc(a, p, 90000, 8) && !ops->dealloc(a, wall, 3000, 8));
+	CHECK(!ops->used_bytes(a) && !ops->check(a));
+}
+
+#if MM_HARDEN >= 1
+/* A header that was written over is told, whatever it was written with; repaired, all is well. */
+SELFTEST(mm, tlsf_smashed_header)
+{
+	static const uint64_t words[] = {0, 1, 64, UINT64_MAX, 0x4141414141414141u,
+					 0xffffffc000000000u};
+	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
+	uint64_t *p, good;
+	size_t used;
+
+	CHECK(a && ops->alloc(a, 600, 8));
+	CHECK((p = ops->alloc(a, 600, 8)) && ops->alloc(a, 600, 8));
+	used = ops->used_bytes(a);
+	good = p[-1];
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		p[-1] = words[i];
+		CHECK(ops->dealloc(a, p, 600, 8) != MM_FAULT_NONE);
+		CHECK(!ops->resize(a, p, 600, 8, 300));
+		CHECK(p[-1] == words[i] && ops->used_bytes(a) == used);
+	}
+	p[-1] = good;
+	CHECK(!ops->check(a) && !ops->dealloc(a, p, 600, 8) && !ops->check(a));
+}
+
+/* The links of a free block were written over: reported, the list given up, and on it goes. */
+static int smash_links(void *mem, size_t size)
+{
+	unsigned long faults = mm_fault_count();
+	struct byte_alloc *a = start(mem, POOL);
+	uint8_t *p;
+
+	CHECK_OR(a && (p = ops->alloc(a, size, 8)) && ops->alloc(a, 8, 8), -1);
+	CHECK_OR(!ops->dealloc(a, p, size, 8) && settle(a), -1);
+	__builtin_memset(p, 0x41, 16);
+	CHECK_OR(ops->alloc(a, size, 8), -1);
+	CHECK_OR(mm_fault_count() > faults, -1);
+	for (int i = 0; i < 200; i++) {
+		uint8_t *q = ops->alloc(a, size, 8);
+
+		CHECK_OR(q && q != p, -1);
+		__builtin_memset(q, 0x55, size);
+		CHECK_OR(!ops->dealloc(a, q, size, 8), -1);
+	}
+	return 0;
+}
+
+SELFTEST(mm, tlsf_smashed_links)
+{
+	static const size_t sizes[] = {24, 100, 600, 5000, 70000};
+	void *mem = selftest_memory(POOL);
+	int result = 0;
+
+	mm_fault_expect(true);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]) && !result; i++)
+		result = smash_links(mem, sizes[i]);
+	mm_fault_expect(false);
+	CHECK(!result);
+}
+
+/* What the free block in front says about itself was written over: its neighbour is not merged with it. */
+SELFTEST(mm, tlsf_smashed_tag)
+{
+	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
+	uint8_t *p, *q;
+	size_t used;
+
+	CHECK(a && (p = ops->alloc(a, 600, 8)));
+	CHECK((q = ops->alloc(a, 600, 8)) && ops->alloc(a, 600, 8));
+	CHECK(!ops->dealloc(a, p, 600, 8) && settle(a));
+	__builtin_memset(q - 16, 0x41, 8);
+	used = ops->used_bytes(a);
+	mm_fault_expect(true);
+	/* Refused, or done without the neighbour, but never on wrong addresses. */
+	if (ops->dealloc(a, q, 600, 8))
+		CHECK(ops->used_bytes(a) == used);
+	mm_fault_expect(false);
+	CHECK(ops->alloc(a, 5000, 8));
+}
+#endif
+
+#if MM_HARDEN >= 2
+SELFTEST(mm, tlsf_canary)
+{
+	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
+
+	CHECK(a);
+	for (size_t size = 1; size < 2000; size += 61) {
+		uint8_t *p = ops->alloc(a, size, 8);
+
+		CHECK(p);
+		p[size] ^= 1;
+		CHECK(ops->dealloc(a, p, size, 8) == MM_FAULT_OVERFLOW);
+		p[size] ^= 1;
+		CHECK(!ops->dealloc(a, p, size, 8));
+	}
+}
+
+SELFTEST(mm, tlsf_poison)
+{
+	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
+	unsigned long faults = mm_fault_count();
+	uint8_t *p;
+
+	CHECK(a && (p = ops->alloc(a, 600, 8)) && ops->alloc(a, 8, 8));
+	CHECK(!ops->dealloc(a, p, 600, 8) && settle(a));
+	p[300] = 1;
+	mm_fault_expect(true);
+	CHECK(ops->alloc(a, 600, 8));
+	mm_fault_expect(false);
+	CHECK(mm_fault_count() > faults && mm_fault_last().kind == MM_FAULT_WRITE_AFTER_FREE);
+}
+#endif
+
+#if MM_HARDEN >= 3
+/* A freed block is not handed out again at once, and a write to it meanwhile is told when it is. */
+SELFTEST(mm, tlsf_quarantine)
+{
+	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
+	unsigned long faults = mm_fault_count();
+	uint8_t *p, *q;
+
+	CHECK(a && (p = ops->alloc(a, 64, 8)) && ops->alloc(a, 64, 8));
+	CHECK(!ops->dealloc(a, p, 64, 8));
+	CHECK(ops->dealloc(a, p, 64, 8) == MM_FAULT_DOUBLE_FREE);
+	CHECK((q = ops->alloc(a, 64, 8)) && q != p);
+	p[20] = 1;
+	mm_fault_expect(true);
+	CHECK(settle(a));
+	mm_fault_expect(false);
+	CHECK(mm_fault_count() == faults + 1);
+	CHECK(mm_fault_last().kind == MM_FAULT_WRITE_AFTER_FREE && mm_fault_last().ptr == p);
+}
+#endif
