@@ -29,24 +29,32 @@ static void tree_open(const void *fdt_va, uint64_t fdt_pa)
 		panic("device tree at 0x%lx: %s", fdt_pa, fdt_va ? fdt_error_text(e) : "none given");
 }
 
-/* What the architecture can learn from the tree only. */
+/* Of /cpus: the timebase, and what is said of the CPU that boots. */
+static void read_cpus(const struct fdt_node *cpus, struct arch_boot_info *info)
+{
+	uint64_t hwid, size;
+
+	fdt_get_u64(cpus, "timebase-frequency", &info->timebase_hz);
+	for (struct fdt_node n = fdt_first_child(cpus); n.fdt; fdt_next_sibling(&n)) {
+		if (fdt_bus_reg(&n, 0, &hwid, &size) < 0 || hwid != arch_boot_cpu_hwid())
+			continue;
+		info->riscv_isa = fdt_get_str(&n, "riscv,isa", 0);
+		fdt_get_u32(&n, "riscv,cbom-block-size", &info->riscv_cbom_block_size);
+		return;
+	}
+}
+
+/* What the architecture can learn from the tree only. One walk, for a walk is not cheap. */
 static void pass_boot_info(void)
 {
 	struct arch_boot_info info = {0};
-	struct fdt_node n;
-	uint64_t hwid;
+	struct fdt_node root = fdt_root(&tree);
 
-	if (fdt_find_path(&tree, "/psci", &n) == 0)
-		info.psci_method = fdt_get_str(&n, "method", 0);
-	if (fdt_find_path(&tree, "/cpus", &n) == 0) {
-		fdt_get_u64(&n, "timebase-frequency", &info.timebase_hz);
-		for (n = fdt_first_child(&n); n.fdt; fdt_next_sibling(&n))
-			if (fdt_bus_reg(&n, 0, &hwid, &(uint64_t){0}) == 0 &&
-			    hwid == arch_boot_cpu_hwid()) {
-				info.riscv_isa = fdt_get_str(&n, "riscv,isa", 0);
-				fdt_get_u32(&n, "riscv,cbom-block-size",
-					    &info.riscv_cbom_block_size);
-			}
+	for (struct fdt_node n = fdt_first_child(&root); n.fdt; fdt_next_sibling(&n)) {
+		if (fdt_name_is(&n, "psci"))
+			info.psci_method = fdt_get_str(&n, "method", 0);
+		else if (fdt_name_is(&n, "cpus"))
+			read_cpus(&n, &info);
 	}
 	arch_set_boot_info(&info);
 }
@@ -111,7 +119,7 @@ void kernel_main(const void *fdt_va, uint64_t fdt_pa)
 	say_hello();
 	memory_init(fdt_pa);			      /* linear map, global allocator */
 	driver_probe_all(&tree, DRIVER_IRQCHIP);      /* interrupt controllers */
-	time_init();				      /* timer interrupt */
+	time_init();				      /* no alarm is set; the timer itself is a device */
 	arch_irq_enable();
 	dma_setup();				      /* what devices see of memory */
 	driver_probe_all(&tree, DRIVER_DEVICE);	      /* disks, power */

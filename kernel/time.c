@@ -105,20 +105,26 @@ void kernel_irq(enum arch_irq_kind kind)
 }
 
 /* AArch64: the timer is an interrupt of the controller; entry 2 of the node is the virtual timer. */
-static void connect_timer(void)
+static int arm_timer_probe(const struct fdt_node *node)
 {
-	struct fdt_node node;
-
-	if (fdt_find_compatible(kernel_fdt(), "arm,armv8-timer", &node) < 0)
-		return;
 	timer_action = (struct irq_action){.name = "timer", .handler = on_timer};
-	if (irq_request(&node, 2, &timer_action) < 0)
+	if (irq_request(node, 2, &timer_action) < 0) {
 		log_warn("timer: no interrupt; tests run without a hang limit");
+		return -1;
+	}
+	return 0;
 }
+
+static const char *const arm_timer_names[] = {"arm,armv8-timer", NULL};
+
+DRIVER(arm_timer) = {
+	.name = "arm_timer",
+	.compatible = arm_timer_names,
+	.stage = DRIVER_DEVICE,
+	.probe = arm_timer_probe,
+};
 
 void time_init(void)
 {
 	arch_timer_set(UINT64_MAX);
-	if (!arch_timer_is_local())
-		connect_timer();
 }

@@ -18,11 +18,6 @@ void arch_timer_set(uint64_t deadline)
 	isb();
 }
 
-bool arch_timer_is_local(void)
-{
-	return false;
-}
-
 void arch_irq_unmask_external(void)
 {
 }

@@ -27,11 +27,6 @@ void arch_timer_set(uint64_t deadline)
 	csr_sie_set(SIE_TIMER);
 }
 
-bool arch_timer_is_local(void)
-{
-	return true;
-}
-
 void arch_irq_unmask_external(void)
 {
 	csr_sie_set(SIE_EXTERNAL);

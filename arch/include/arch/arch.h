@@ -205,9 +205,6 @@ bool arch_unwind(uint64_t *fp, uint64_t *pc);
 uint64_t arch_time_hz(void);
 /* One timer interrupt at or after `deadline` (ticks); replaces the one before. UINT64_MAX: none. */
 void arch_timer_set(uint64_t deadline);
-/* Interrupt number of the timer at the interrupt controller as (cells of) the tree gives it is the
- * kernel's business on AArch64; on RISC-V it is local. True when the timer needs no controller. */
-bool arch_timer_is_local(void);
 /* Let interrupts from the external controller through (RISC-V sie.SEIE; AArch64: nothing). */
 void arch_irq_unmask_external(void);
 
