@@ -42,10 +42,13 @@ static bool overlaps_another(const struct shadow *s, const uint8_t *p, size_t si
 	return false;
 }
 
-/* What a block may keep at most: a small request must not keep a large hole. */
+/*
+ * What a block may keep at most: a small request must not keep a large hole.
+ * Objects without headers lie at multiples of their size, so they keep an alignment whole.
+ */
 static size_t fragmentation_bound(size_t size, size_t align)
 {
-	return 2 * size + (size > 1024 ? 2 * MM_PAGE_SIZE : 128) + (align > 4096 ? align : 0);
+	return 2 * size + (size > 1024 ? 2 * MM_PAGE_SIZE : 128) + (align > 64 ? align : 0);
 }
 
 static const char *verify_block(const struct shadow *s, const struct shadow_block *b)
