@@ -190,6 +190,15 @@ static void note_phandle(struct fdt *fdt, uint32_t node, uint32_t at)
 		*hint = node;
 }
 
+/* Remember /chosen, which boot asks for several times; as a path finds it, with or without a unit. */
+static void note_chosen(struct fdt *fdt, uint32_t node)
+{
+	const char *name = (const char *)fdt->tree + node + TOKEN_SIZE;
+
+	if (!fdt->chosen && !strncmp(name, "chosen", 6) && (!name[6] || name[6] == '@'))
+		fdt->chosen = node;
+}
+
 /* NOPs, one root, NOPs, END: what lies outside the root. */
 static int check_outside(const struct fdt *fdt, uint32_t at, enum token last)
 {
@@ -218,6 +227,8 @@ static int32_t check_tree(struct fdt *fdt, uint32_t root)
 				return FDT_TOO_DEEP;
 			node = at;
 			next = check_node(fdt, at);
+			if (next > 0 && depth == 2)
+				note_chosen(fdt, at);
 			break;
 		case T_PROP:
 			next = check_prop(fdt, at);
@@ -1053,7 +1064,11 @@ int fdt_map_irq(const struct fdt_node *nexus, const uint32_t *unit, const uint32
 
 static int find_chosen(const struct fdt *fdt, struct fdt_node *out)
 {
-	return descend(fdt_root(fdt), "chosen", 6, out);
+	if (!fdt->chosen)
+		return FDT_NOT_FOUND;
+	*out = (struct fdt_node){.fdt = fdt, .depth = 1, .path = {0, fdt->chosen}};
+	out->body = body_of(fdt, fdt->chosen);
+	return FDT_OK;
 }
 
 const char *fdt_bootargs(const struct fdt *fdt)

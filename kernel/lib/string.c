@@ -41,11 +41,24 @@ void *memcpy(void *restrict dst, const void *restrict src, size_t n)
 	return memmove(dst, src, n);
 }
 
+/* Four words; all are read before one is written, so that they may overlap. */
+static inline void copy_words(word_t *d, const word_t *s)
+{
+	uint64_t a = s[0], b = s[1], c = s[2], e = s[3];
+
+	d[0] = a;
+	d[1] = b;
+	d[2] = c;
+	d[3] = e;
+}
+
 static void copy_up(uint8_t *d, const uint8_t *s, size_t n)
 {
 	if (aligned_alike(d, s)) {
 		for (; n && ((uintptr_t)d & (WORD - 1)); n--)
 			*d++ = *s++;
+		for (; n >= 4 * WORD; n -= 4 * WORD, d += 4 * WORD, s += 4 * WORD)
+			copy_words((word_t *)(void *)d, (const word_t *)(const void *)s);
 		for (; n >= WORD; n -= WORD, d += WORD, s += WORD)
 			*(word_t *)(void *)d = *(const word_t *)(const void *)s;
 	}

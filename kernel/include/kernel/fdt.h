@@ -52,6 +52,7 @@ struct fdt {
 	uint32_t tree_size;
 	uint32_t names_size;
 	uint32_t reserve;	   /* offset of the memory reservation block */
+	uint32_t chosen;	   /* fdt_id() of /chosen, 0: none */
 	uint32_t hints[FDT_HINTS]; /* phandle % FDT_HINTS -> fdt_id() of a node, 0: none */
 };
 
