@@ -371,7 +371,7 @@ debug:
 
 test:
 	$(Q)scripts/setup.sh riscv64 aarch64 test debug
-	$(Q)MAKE="$(MAKE) --no-print-directory" scripts/test.sh
+	$(Q)MAKEFLAGS=--no-print-directory scripts/test.sh
 
 boot-test:
 	$(Q)$(PYTHON) scripts/boot_matrix.py $(if $(CELL),"$(CELL)")

@@ -51,12 +51,21 @@ def make_fs_disk(path):
     os.replace(path + ".tmp", path)
 
 
+master_lock = threading.Lock()
+
+
+def master_disk():
+    path = os.path.join("build", "disk.img")
+    with master_lock:
+        if not os.path.exists(path):
+            os.makedirs("build", exist_ok=True)
+            make_fs_disk(path)
+    return path
+
+
 def make_disks(run, where):
     """Disk 0 is the file system, disk 1 the scratch disk, further ones are read-only copies."""
-    master = os.path.join("build", "disk.img")
-    if not os.path.exists(master):
-        os.makedirs("build", exist_ok=True)
-        make_fs_disk(master)
+    master = master_disk()
     disks = []
     for i in range(run.disks):
         path = os.path.join(where, "disk%d.img" % i)
