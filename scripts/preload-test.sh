@@ -86,7 +86,7 @@ run_git() {
 	export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
 	export GIT_AUTHOR_DATE='1700000000 +0000' GIT_COMMITTER_DATE='1700000000 +0000'
 	git init -q -b main "$dir" && cd "$dir" || return 1
-	cp -r "$root/mm" "$root/scripts" . && git add -A && git commit -q -m one
+	cp -r "$work/files/." . && git add -A && git commit -q -m one
 	find . -name '*.c' -exec sed -i 's/static/STATIC/' {} + && git commit -q -a -m two
 	git gc -q && git fsck --strict 2>&1
 	git log --stat -p --format='%H %s' | sha256sum
@@ -159,6 +159,7 @@ for program in python3 gcc sqlite3 perl git redis; do
 done
 
 make_source > "$work/large.c"
+mkdir "$work/files" && cp -r mm scripts "$work/files"
 for program in $programs; do
 	run_over '' "$program" > "$work/$program.expected"
 done
