@@ -12,13 +12,13 @@
 
 #include <mm/global.h>
 
-#define REGION	 ((size_t)4 << 20)
-#define SMALL	 ((size_t)104)
-#define LARGE	 ((size_t)100000)
-#define NBLOCKS	 40u
-#define CHURN	 400u
-#define CRASHED	 "crash or hang"
-#define NOTHING	 "-"
+#define REGION	((size_t)4 << 20)
+#define SMALL	((size_t)104)
+#define LARGE	((size_t)100000)
+#define NBLOCKS 40u
+#define CHURN	400u
+#define CRASHED "crash or hang"
+#define NOTHING "-"
 
 enum phase { AT_CALL, AT_USE, PHASES };
 
@@ -94,15 +94,42 @@ static void double_free_large(struct scene *s)
 	s->large = NULL;
 }
 
-static void middle(struct scene *s) { put(s, s->p + 32, SMALL, 8); }
-static void middle_large(struct scene *s) { put(s, s->large + MM_PAGE_SIZE, LARGE, 8); }
-static void misaligned(struct scene *s) { put(s, s->p + 3, SMALL, 8); }
-static void null(struct scene *s) { put(s, NULL, SMALL, 8); }
-static void unmanaged_memory(struct scene *s) { put(s, unmanaged, SMALL, 8); }
-static void size_near(struct scene *s) { put(s, s->p, SMALL - 3, 8); }
-static void size_far(struct scene *s) { put(s, s->p, 3 * SMALL, 8); }
-static void size_large(struct scene *s) { put(s, s->large, LARGE - 3, 8); }
-static void size_small_as_large(struct scene *s) { put(s, s->p, LARGE, 8); }
+static void middle(struct scene *s)
+{
+	put(s, s->p + 32, SMALL, 8);
+}
+static void middle_large(struct scene *s)
+{
+	put(s, s->large + MM_PAGE_SIZE, LARGE, 8);
+}
+static void misaligned(struct scene *s)
+{
+	put(s, s->p + 3, SMALL, 8);
+}
+static void null(struct scene *s)
+{
+	put(s, NULL, SMALL, 8);
+}
+static void unmanaged_memory(struct scene *s)
+{
+	put(s, unmanaged, SMALL, 8);
+}
+static void size_near(struct scene *s)
+{
+	put(s, s->p, SMALL - 3, 8);
+}
+static void size_far(struct scene *s)
+{
+	put(s, s->p, 3 * SMALL, 8);
+}
+static void size_large(struct scene *s)
+{
+	put(s, s->large, LARGE - 3, 8);
+}
+static void size_small_as_large(struct scene *s)
+{
+	put(s, s->p, LARGE, 8);
+}
 
 static void stack_memory(struct scene *s)
 {
@@ -119,7 +146,10 @@ static void page_memory(struct scene *s)
 		put(s, (char *)virt_ptr(page) + 64, SMALL, 8);
 }
 
-static void other_allocator(struct scene *s) { put(s, get(s, s->other, small), SMALL, 8); }
+static void other_allocator(struct scene *s)
+{
+	put(s, get(s, s->other, small), SMALL, 8);
+}
 
 static void alignment_impossible(struct scene *s)
 {
@@ -139,10 +169,22 @@ static void alignment_possible(struct scene *s)
 		}
 }
 
-static void past_end(struct scene *s) { s->p[SMALL] ^= 0x5a; }
-static void before_start(struct scene *s) { s->p[-1] ^= 0x5a; }
-static void past_end_large(struct scene *s) { s->large[LARGE] ^= 0x5a; }
-static void past_end_much(struct scene *s) { __builtin_memset(s->p + SMALL, 0x5a, 64); }
+static void past_end(struct scene *s)
+{
+	s->p[SMALL] ^= 0x5a;
+}
+static void before_start(struct scene *s)
+{
+	s->p[-1] ^= 0x5a;
+}
+static void past_end_large(struct scene *s)
+{
+	s->large[LARGE] ^= 0x5a;
+}
+static void past_end_much(struct scene *s)
+{
+	__builtin_memset(s->p + SMALL, 0x5a, 64);
+}
 
 static void free_and_write(struct scene *s, size_t at, size_t n)
 {
@@ -152,8 +194,14 @@ static void free_and_write(struct scene *s, size_t at, size_t n)
 	s->p = NULL;
 }
 
-static void write_after_free_start(struct scene *s) { free_and_write(s, 0, 8); }
-static void write_after_free_middle(struct scene *s) { free_and_write(s, 56, 1); }
+static void write_after_free_start(struct scene *s)
+{
+	free_and_write(s, 0, 8);
+}
+static void write_after_free_middle(struct scene *s)
+{
+	free_and_write(s, 56, 1);
+}
 
 static const struct misuse {
 	const char *what;
@@ -227,7 +275,8 @@ static void use(struct scene *s)
 		put(s, s->large, LARGE, 8);
 }
 
-/* In a child: commit, and then go on, or walk. Exit status: kind, or 64 + kind found later, or 128. */
+/* In a child: commit, and then go on, or walk. Exit status: kind, or 64 + kind found later, or 128.
+ */
 static int run(const struct byte_ops *ops, const struct misuse *m, bool walk)
 {
 	struct scene s;
@@ -267,9 +316,9 @@ static void print_verdict(const struct byte_ops *ops, const struct misuse *m)
 
 	printf("%s\t%s\t", ops->name, m->what);
 	if (later > 0 && later < 64)
-		printf("call: %s\n", mm_fault_name(later));
+		printf("call: %s\n", mm_fault_name((enum mm_fault_kind)later));
 	else if (later > 64)
-		printf("use: %s\n", mm_fault_name(later - 64));
+		printf("use: %s\n", mm_fault_name((enum mm_fault_kind)(later - 64)));
 	else if (walked == 128)
 		printf("walk%s\n", later < 0 ? ", else " CRASHED : "");
 	else
