@@ -55,13 +55,15 @@
 #define SMALL_MAX      512u	    /* slabs of these sizes are a single page */
 #define SLAB_MAX_BYTES (7u << 12)   /* no slab is larger */
 #define MAX_OBJECTS    256u	    /* nor holds more objects */
-#define CARVE_BATCH    8u
+#define CARVE_BATCH    16u
 #define INBOX_BATCH    8u
+#define NO_OBJECT      (MM_HARDEN ? (uintptr_t)0xffff : 0)
 #define SHARED	       MM_MAX_CPUS
 #define POISON	       0xd5
 #define CANARY_BYTES   (MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
 
-#define unlikely(x) __builtin_expect(!!(x), 0)
+/* So sure that the compiler keeps a branch where it could compute both ways. */
+#define unlikely(x) __builtin_expect_with_probability(!!(x), 0, 0.999)
 
 /* Objects are anything to their users, words to us. */
 typedef uint64_t __attribute__((may_alias)) word_t;
@@ -87,7 +89,7 @@ _Static_assert(MM_MAX_CPUS <= 64, "one word has a bit for each CPU");
 _Static_assert(sizeof(classes) / sizeof(classes[0]) == NCLASSES, "the header knows how many");
 
 /* What a CPU has that has nothing: every path finds it empty. Never written. */
-static struct slab no_slab;
+static struct slab no_slab = {.head = NO_OBJECT};
 
 static inline struct byte_slab *slab_of(struct byte_alloc *a)
 {
@@ -109,11 +111,6 @@ static inline void set_owner(struct slab *s, unsigned int owner)
 	__atomic_store_n(&s->owner, (uint16_t)owner, __ATOMIC_RELAXED);
 }
 
-static inline uint32_t carved_of(const struct slab *s)
-{
-	return __atomic_load_n(&s->carved, __ATOMIC_RELAXED);
-}
-
 static uint64_t mix(uint64_t z)
 {
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -127,16 +124,16 @@ static void report(const void *p, size_t nbytes, enum mm_fault_kind kind)
 		.kind = kind, .allocator = "slab", .ptr = p, .layout = {nbytes, 1}});
 }
 
-/* --- Links: level 0 plain pointers, above encoded offsets (plus 8: zero is the end) ------- */
+/* --- Links: level 0 plain addresses, above encoded offsets --------------------------------- */
 
 static inline uintptr_t object_link(const struct slab *s, const void *p)
 {
-	return MM_HARDEN ? (uintptr_t)p - s->base + 8 : (uintptr_t)p;
+	return MM_HARDEN ? (uintptr_t)p - s->base : (uintptr_t)p;
 }
 
 static inline void *link_object(const struct slab *s, uintptr_t link)
 {
-	return (void *)(MM_HARDEN ? s->base + link - 8 : link);
+	return (void *)(MM_HARDEN ? s->base + link : link);
 }
 
 /* The offset goes to the top, so that a change of the first bytes does not decode. */
@@ -155,26 +152,29 @@ static inline uintptr_t load_link(const struct slab *s, const void *p)
 	return (uintptr_t)(word << 16 | word >> 48);
 }
 
-/* Does what was loaded decode? Then the object is free. */
-static inline bool link_valid(uintptr_t link)
+/* Is the first word of an object a link? Then it is free. Level 0 cannot tell. */
+static inline bool marked_free(const struct slab *s, const void *p)
 {
-	return !MM_HARDEN || link <= SLAB_MAX_BYTES;
+	return MM_HARDEN && !((*(const word_t *)p ^ s->key) << 16);
+}
+
+/* What did not decode is no offset of an object either: one test finds it, and the end. */
+static inline bool is_object(uintptr_t link)
+{
+	return MM_HARDEN ? link < SLAB_MAX_BYTES : link;
 }
 
 static inline void *pop(struct slab *s)
 {
-	uintptr_t head = s->head, next;
+	uintptr_t head = s->head;
 	void *p;
 
-	if (unlikely(!head))
+	if (unlikely(!is_object(head)))
 		return NULL;
 	p = link_object(s, head);
-	next = load_link(s, p);
-	if (unlikely(!link_valid(next)))
-		return NULL;
+	s->head = load_link(s, p);
 	if (MM_HARDEN)
 		*(word_t *)p = 0;
-	s->head = next;
 	s->left++;
 	return p;
 }
@@ -218,6 +218,12 @@ static size_t used_objects(const struct slab *s)
 	}
 }
 
+/* From 208 up all classes are multiples of 16, and below every such size is one. */
+static inline size_t round_for(size_t nbytes, size_t align)
+{
+	return unlikely(align > 8) ? (nbytes + 15) & ~(size_t)15 : nbytes;
+}
+
 /* The class for a layout; NCLASSES: a run of pages. */
 static size_t class_for(const struct byte_slab *a, size_t nbytes, size_t align)
 {
@@ -234,10 +240,26 @@ static size_t class_for(const struct byte_slab *a, size_t nbytes, size_t align)
 	return c;
 }
 
-/* floor(offset / size) * size == offset, by multiplication (exact below 2^16). */
+/*
+ * Is there an object at an offset? With factor = floor(2^32 / size) + 1, object
+ * number q gives q * unit, where unit = factor * size mod 2^32, and any other
+ * offset in the slab at least factor, which is more: so one comparison with
+ * unit * (number of objects carved) tells both that an object begins there and
+ * that it has been carved.
+ */
 static inline bool on_grid(const struct slab *s, uintptr_t offset)
 {
-	return (uint32_t)offset * s->inverse < s->inverse;
+	return (uint32_t)offset * s->factor < __atomic_load_n(&s->limit, __ATOMIC_RELAXED);
+}
+
+static inline uint32_t grid_unit(const struct slab *s)
+{
+	return s->factor * (uint32_t)object_size(s);
+}
+
+static inline size_t objects_carved(const struct slab *s)
+{
+	return s->limit / grid_unit(s);
 }
 
 /* --- Hardening 2: canary and poison ----------------------------------------------------------- */
@@ -325,7 +347,7 @@ static void release(struct byte_slab *a, const struct slab_cpu *c, struct slab *
 					    __ATOMIC_RELAXED));
 }
 
-/* left reached zero: a full slab has room again, or a listed one is empty. */
+/* left reached zero: a full slab has room again, or a listed one is empty; the last one stays. */
 static __attribute__((noinline)) void left_event(struct byte_slab *a, struct slab_cpu *c,
 						 struct slab *s)
 {
@@ -335,6 +357,8 @@ static __attribute__((noinline)) void left_event(struct byte_slab *a, struct sla
 		partial_add(c, s);
 		return;
 	}
+	if (s->next == s)
+		return;
 	partial_remove(c, s);
 	release(a, c, s);
 }
@@ -355,25 +379,25 @@ static void isolate(struct slab_cpu *c, struct slab *s)
 	report((void *)s->base, object_size(s), MM_FAULT_CORRUPT);
 	set_state(s, SLAB_LOST);
 	set_owner(s, SLAB_NO_OWNER);
-	s->head = 0;
+	s->head = NO_OBJECT;
 	if (c->active[s->class] == s)
 		c->active[s->class] = &no_slab;
 }
 
-/* Hardening 3: every link of the list leads to an object that was carved. */
+/* Every link of the list leads to an object, and the list has an end. */
 static bool list_intact(const struct slab *s)
 {
 	uintptr_t link = s->head;
 	size_t n = 0;
 
-	while (link && n++ < MAX_OBJECTS) {
-		uintptr_t offset = (uintptr_t)link_object(s, link) - s->base;
+	while (is_object(link) && n++ < MAX_OBJECTS) {
+		void *p = link_object(s, link);
 
-		if (!link_valid(link) || offset >= carved_of(s) || offset % object_size(s))
+		if (!on_grid(s, (uintptr_t)p - s->base))
 			return false;
-		link = load_link(s, link_object(s, link));
+		link = load_link(s, p);
 	}
-	return !link;
+	return link == NO_OBJECT;
 }
 
 static void activate(struct slab_cpu *c, struct slab *s)
@@ -393,26 +417,27 @@ static void activate(struct slab_cpu *c, struct slab *s)
 		isolate(c, s);
 }
 
-/* Make some more objects; level 2 and up in an order that differs. */
+/* Make some more objects, when none is free; level 2 and up in an order that differs. */
 static bool carve(const struct byte_slab *a, struct slab *s)
 {
-	size_t size = object_size(s), n = capacity(s) - s->carved / size;
-	size_t shuffle = MM_HARDEN >= 2 ? mix(a->secret ^ s->base ^ s->carved) : 0;
-	char *first = (char *)s->base + s->carved;
+	size_t size = object_size(s), carved = objects_carved(s), n = capacity(s) - carved;
+	uintptr_t first = s->base + carved * size;
+	size_t shuffle = 0;
 
 	if (!n)
 		return false;
-	if (n > CARVE_BATCH)
+	if (n >= CARVE_BATCH) {
 		n = CARVE_BATCH;
-	if (n < CARVE_BATCH)
-		shuffle = 0;
+		if (MM_HARDEN >= 2)
+			shuffle = mix(a->secret ^ first) & (CARVE_BATCH - 1);
+	}
 	for (size_t i = n; i-- > 0;) {
-		char *p = first + (i ^ (shuffle & (CARVE_BATCH - 1))) * size;
+		void *p = (void *)(first + (i ^ shuffle) * size);
 
 		poison(p, size);
 		push(s, p);
 	}
-	__atomic_store_n(&s->carved, s->carved + (uint32_t)(n * size), __ATOMIC_RELAXED);
+	__atomic_store_n(&s->limit, (uint32_t)(carved + n) * grid_unit(s), __ATOMIC_RELAXED);
 	return true;
 }
 
@@ -427,10 +452,10 @@ static void push_remote(struct byte_slab *a, unsigned int owner, struct slab *s,
 	struct slab_cpu *c;
 	void *top;
 
-	store_link(s, p, 0);
+	store_link(s, p, NO_OBJECT);
 	if (owner == SLAB_NO_OWNER)
 		return;
-	c = &a->cpu[owner];
+	c = &a->cpu[owner & ~SLAB_GIVEN];
 	top = __atomic_load_n(&c->inbox, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&c->parked_nbytes, object_size(s), __ATOMIC_RELAXED);
 	do
@@ -469,7 +494,7 @@ static void *next_pending(struct byte_slab *a, struct slab_cpu *c, struct slab *
 	if (!p)
 		return NULL;
 	*s = slab_at(a, (uintptr_t)p);
-	if (MM_HARDEN && (!*s || load_link(*s, p))) {
+	if (MM_HARDEN && (!*s || load_link(*s, p) != NO_OBJECT)) {
 		report(p, 0, MM_FAULT_CORRUPT);
 		c->pending = NULL;
 		return NULL;
@@ -496,6 +521,15 @@ static bool drain_inbox(struct byte_slab *a, struct slab_cpu *c)
 	return true;
 }
 
+/* All that is there now; what is sent on to ourselves (a slab just given) waits. */
+static void drain_all(struct byte_slab *a, struct slab_cpu *c)
+{
+	for (int taken = 0; taken < 2; taken++)
+		do
+			drain_inbox(a, c);
+		while (c->pending);
+}
+
 /* What waits in the quarantine is freed now. */
 static void flush_quarantine(struct byte_slab *a, struct slab_cpu *c)
 {
@@ -519,6 +553,7 @@ static struct slab *take_gift(struct byte_slab *a, struct slab_cpu *c, size_t cl
 	if (!__atomic_load_n(&c->gift, __ATOMIC_RELAXED))
 		return NULL;
 	s = __atomic_exchange_n(&c->gift, NULL, __ATOMIC_ACQUIRE);
+	set_owner(s, c->index);
 	if (s->class == class)
 		return s;
 	set_state(s, SLAB_PARTIAL);
@@ -535,7 +570,7 @@ static struct slab *next_slab(struct byte_slab *a, struct slab_cpu *c, size_t cl
 	struct slab *s = c->partial[class];
 
 	if (!s && drain_inbox(a, c)) {
-		if (c->active[class]->head)
+		if (is_object(c->active[class]->head))
 			return NULL;
 		s = c->partial[class];
 	}
@@ -545,27 +580,31 @@ static struct slab *next_slab(struct byte_slab *a, struct slab_cpu *c, size_t cl
 	return s;
 }
 
-/* The fast path found nothing. */
+/* Give the CPU an active slab with something in it. False: it has none left. */
+static bool refill(struct byte_slab *a, struct slab_cpu *c, size_t class)
+{
+	struct slab *s = c->active[class];
+
+	if (s != &no_slab && carve(a, s))
+		return true;
+	s = next_slab(a, c, class);
+	if (s)
+		activate(c, s);
+	return s || is_object(c->active[class]->head);
+}
+
 static void *alloc_own(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
-	for (;;) {
+	do {
 		struct slab *s = c->active[class];
 		void *p = pop(s);
 
 		if (p)
 			return p;
-		if (s->head) {
+		if (s->head != NO_OBJECT)
 			isolate(c, s);
-			continue;
-		}
-		if (s != &no_slab && carve(a, s))
-			continue;
-		s = next_slab(a, c, class);
-		if (s)
-			activate(c, s);
-		else if (!c->active[class]->head)
-			return NULL;
-	}
+	} while (refill(a, c, class));
+	return NULL;
 }
 
 /* --- The locked side ---------------------------------------------------------------------------- */
@@ -581,12 +620,12 @@ static struct slab *slab_new(struct byte_slab *a, size_t class)
 		set_state(&s[i], SLAB_INNER);
 		s[i].back = i & 7;
 	}
-	s->head = 0;
-	s->carved = 0;
+	s->head = NO_OBJECT;
 	s->left = 0;
 	s->class = (uint8_t)class;
 	s->key = mix(a->secret + s->base) | 1;
-	s->inverse = UINT32_MAX / size + 1;
+	s->factor = (uint32_t)(((uint64_t)1 << 32) / size + 1);
+	s->limit = 0;
 	s->least = (uint16_t)(class ? classes[class - 1].size + 1 : 1);
 	s->sizes = (uint16_t)(size - s->least);
 	set_state(s, SLAB_PARTIAL);
@@ -609,20 +648,41 @@ static void collect(struct byte_slab *a, size_t n)
 	}
 }
 
-/* An owner parts with all that is free: what waits, and active slabs that are empty. */
+static void give_up_active(struct byte_slab *a, struct slab_cpu *c, size_t class)
+{
+	struct slab *s = c->active[class];
+
+	if (s == &no_slab || state_of(s) != SLAB_ACTIVE || s->left != 1)
+		return;
+	c->active[class] = &no_slab;
+	release(a, c, s);
+}
+
+/* The slab that was kept when it became empty is anywhere on the list. */
+static void give_up_partial(struct byte_slab *a, struct slab_cpu *c, size_t class)
+{
+	struct slab *s = c->partial[class], *last = s ? s->prev : NULL;
+
+	while (s) {
+		struct slab *next = s == last ? NULL : s->next;
+
+		if (!s->left) {
+			partial_remove(c, s);
+			release(a, c, s);
+		}
+		s = next;
+	}
+}
+
+/* An owner parts with all that is free: what waits, and slabs that are empty. */
 static void give_up(struct byte_slab *a, struct slab_cpu *c)
 {
 	flush_quarantine(a, c);
-	while (drain_inbox(a, c))
-		;
 	take_gift(a, c, NCLASSES);
-	for (size_t i = 0; i < NCLASSES; i++) {
-		struct slab *s = c->active[i];
-
-		if (s == &no_slab || state_of(s) != SLAB_ACTIVE || s->left != 1)
-			continue;
-		c->active[i] = &no_slab;
-		release(a, c, s);
+	drain_all(a, c);
+	for (size_t class = 0; class < NCLASSES; class++) {
+		give_up_active(a, c, class);
+		give_up_partial(a, c, class);
 	}
 }
 
@@ -693,16 +753,17 @@ static void *alloc_with_gift(struct byte_slab *a, struct slab_cpu *c, size_t cla
 		s = slab_new(a, class);
 	if (!s)
 		return NULL;
-	set_state(s, SLAB_ACTIVE);
-	s->left++;
-	set_owner(s, c->index);
-	if (!s->head)
+	if (s->head == NO_OBJECT)
 		carve(a, s);
 	p = pop(s);
-	if (!p)
-		isolate(c, s);
-	else
-		__atomic_store_n(&c->gift, s, __ATOMIC_RELEASE);
+	if (!p) {
+		isolate(shared_state(a), s);
+		return NULL;
+	}
+	set_state(s, SLAB_ACTIVE);
+	s->left++;
+	set_owner(s, c->index | SLAB_GIVEN);
+	__atomic_store_n(&c->gift, s, __ATOMIC_RELEASE);
 	return p;
 }
 
@@ -809,8 +870,9 @@ void *byte_slab_alloc_fast(struct byte_alloc *base, size_t size, size_t align, u
 {
 	struct byte_slab *a = slab_of(base);
 
-	if (unlikely(size > BYTE_SLAB_MAX || align > 8 || MM_HARDEN >= 2))
+	if (unlikely(size > BYTE_SLAB_MAX || align > 16 || MM_HARDEN >= 2))
 		return NULL;
+	size = round_for(size, align);
 	return pop(a->cpu[cpu].active[a->class_of[(size + 7) / 8]]);
 }
 
@@ -828,26 +890,22 @@ static void *byte_slab_alloc_local(struct byte_alloc *base, size_t size, size_t 
 static enum mm_fault_kind verify(const struct byte_slab *a, const struct slab *s, const void *p,
 				 size_t size, size_t align)
 {
-	uintptr_t offset = (uintptr_t)p - s->base;
-
 	if ((uintptr_t)p & 7)
 		return MM_FAULT_MISALIGNED;
-	if (offset >= carved_of(s) || offset % object_size(s))
+	if (!on_grid(s, (uintptr_t)p - s->base))
 		return MM_FAULT_FOREIGN;
-	if (link_valid(load_link(s, p)))
+	if (marked_free(s, p))
 		return MM_FAULT_DOUBLE_FREE;
 	if (class_for(a, size + CANARY_BYTES, align) != s->class)
 		return MM_FAULT_WRONG_LAYOUT;
 	return canary_intact(a, p, size) ? MM_FAULT_NONE : MM_FAULT_OVERFLOW;
 }
 
-/* The same as one yes or no, for a slab of our own and a usual layout. */
-static inline bool plausible(const struct slab *s, const void *p, size_t size)
+/* The same as one yes or no, for a usual layout. */
+static inline bool plausible(const struct slab *s, const void *p, size_t size, size_t align)
 {
-	uintptr_t offset = (uintptr_t)p - s->base;
-
-	return size - s->least <= s->sizes && offset < carved_of(s) && on_grid(s, offset) &&
-	       !link_valid(load_link(s, p));
+	return (uint32_t)round_for(size, align) - s->least <= s->sizes && align <= 16 &&
+	       on_grid(s, (uintptr_t)p - s->base) && !marked_free(s, p);
 }
 
 /* Level 3: p waits in the ring, what waited longest is freed. NULL: nothing did. */
@@ -856,7 +914,7 @@ static void *quarantine(struct slab_cpu *c, struct slab *s, void *p)
 	unsigned int slot = c->oldest;
 	void *old = c->quarantine[slot];
 
-	store_link(s, p, 0);
+	store_link(s, p, NO_OBJECT);
 	__atomic_fetch_add(&c->parked_nbytes, object_size(s), __ATOMIC_RELAXED);
 	c->quarantine[slot] = p;
 	c->oldest = slot + 1 == BYTE_SLAB_WAITING ? 0 : slot + 1;
@@ -917,7 +975,8 @@ dealloc_any(struct byte_slab *a, struct slab_cpu *c, void *p, size_t size, size_
 	return MM_FAULT_NONE;
 }
 
-bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, unsigned int cpu)
+bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_t align,
+			    unsigned int cpu)
 {
 	struct byte_slab *a = slab_of(base);
 	struct slab_cpu *c = &a->cpu[cpu];
@@ -927,14 +986,11 @@ bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, unsig
 	if (unlikely(offset >= __atomic_load_n(&c->nbytes, __ATOMIC_RELAXED) || MM_HARDEN >= 2))
 		return false;
 	s = c->meta + (offset >> MM_PAGE_SHIFT);
-	if (size > SMALL_MAX)
+	if (unlikely(size > SMALL_MAX))
 		s -= s->back;
-	if (unlikely(owner_of(s) != cpu ||
-		     (MM_HARDEN && !plausible(s, p, size))))
+	if (unlikely(owner_of(s) != cpu || (MM_HARDEN && !plausible(s, p, size, align))))
 		return false;
-	push(s, p);
-	if (unlikely(--s->left == 0))
-		left_event(a, c, s);
+	free_own(a, c, s, p);
 	return true;
 }
 
@@ -942,11 +998,12 @@ static enum mm_fault_kind byte_slab_dealloc_local(struct byte_alloc *base, void 
 						  size_t align, unsigned int cpu)
 {
 	struct byte_slab *a = slab_of(base);
+	struct slab_cpu *c = &a->cpu[cpu];
 
-	if (byte_slab_dealloc_fast(base, p, size, cpu))
+	if (byte_slab_dealloc_fast(base, p, size, align, cpu))
 		return MM_FAULT_NONE;
-	answer(a, &a->cpu[cpu]);
-	return dealloc_any(a, &a->cpu[cpu], p, size, align);
+	answer(a, c);
+	return dealloc_any(a, c, p, size, align);
 }
 
 static enum mm_fault_kind byte_slab_dealloc(struct byte_alloc *base, void *p, size_t size,
@@ -1067,8 +1124,7 @@ static size_t byte_slab_block_size(const struct byte_alloc *base, const void *p)
 
 	if (s && state_of(s) == SLAB_RUN && !offset)
 		return s->npages * MM_PAGE_SIZE - CANARY_BYTES;
-	if (!s || !is_slab(s) || offset >= carved_of(s) || offset % object_size(s) ||
-	    (MM_HARDEN && link_valid(load_link(s, p))))
+	if (!s || !is_slab(s) || !on_grid(s, offset) || marked_free(s, p))
 		return 0;
 	return object_size(s) - CANARY_BYTES;
 }
@@ -1132,7 +1188,7 @@ static bool free_objects(const struct slab *s, uint64_t map[MAX_OBJECTS / 64], s
 
 	if (!list_intact(s))
 		return false;
-	for (uintptr_t link = s->head; link; link = load_link(s, link_object(s, link))) {
+	for (uintptr_t link = s->head; link != NO_OBJECT; link = load_link(s, link_object(s, link))) {
 		size_t i = ((uintptr_t)link_object(s, link) - s->base) / object_size(s);
 
 		if (map[i / 64] >> (i % 64) & 1)
@@ -1149,25 +1205,18 @@ struct walk {
 	void *ctx;
 };
 
-/* Freed, but waiting somewhere: level 0 cannot tell. */
-static bool marked_free(const struct slab *s, uintptr_t p)
-{
-	return MM_HARDEN && link_valid(load_link(s, (const void *)p));
-}
-
 static void walk_slab(const struct slab *s, const struct walk *w)
 {
 	uint64_t map[MAX_OBJECTS / 64] = {0};
-	size_t size = object_size(s), n, carved = s->carved / size;
+	size_t size = object_size(s), n, carved = objects_carved(s);
+	const char *p = (const char *)s->base, *end = p + s->npages * MM_PAGE_SIZE;
 
 	if (!free_objects(s, map, &n))
 		return;
-	for (size_t i = 0; i < carved; i++)
-		w->fn(w->ctx, (const char *)s->base + i * size, size,
-		      !(map[i / 64] >> (i % 64) & 1) && !marked_free(s, s->base + i * size));
-	if (s->carved < s->npages * MM_PAGE_SIZE)
-		w->fn(w->ctx, (const char *)s->base + s->carved,
-		      s->npages * MM_PAGE_SIZE - s->carved, false);
+	for (size_t i = 0; i < carved; i++, p += size)
+		w->fn(w->ctx, p, size, !(map[i / 64] >> (i % 64) & 1) && !marked_free(s, p));
+	if (p < end)
+		w->fn(w->ctx, p, (size_t)(end - p), false);
 }
 
 static const void *walk_span(const struct slab *s, void *ctx)
@@ -1197,9 +1246,9 @@ static const void *check_span(const struct slab *s, void *ctx)
 	(void)ctx;
 	if (!is_slab(s))
 		return NULL;
-	if (s->class >= NCLASSES || s->carved > s->npages * MM_PAGE_SIZE || !free_objects(s, map, &n))
+	if (s->class >= NCLASSES || objects_carved(s) > capacity(s) || !free_objects(s, map, &n))
 		return (const void *)s->base;
-	return n + used_objects(s) == s->carved / object_size(s) ? NULL : (const void *)s->base;
+	return n + used_objects(s) == objects_carved(s) ? NULL : (const void *)s->base;
 }
 
 static const void *byte_slab_check(const struct byte_alloc *base)

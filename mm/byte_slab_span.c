@@ -120,21 +120,23 @@ static void mark_used(struct slab *s, size_t npages, uintptr_t base)
 	s->base = base;
 }
 
+/*
+ * Entries change while others read. An entry whose size is the same before and
+ * after its base is read is one that was whole at some time; the one that holds
+ * a live block does not change at all, so others may be skipped.
+ */
 const struct slab_piece *slab_piece_of(const struct byte_slab *a, uintptr_t addr)
 {
-	unsigned int seq = __atomic_load_n(&a->piece_seq, __ATOMIC_ACQUIRE);
-	unsigned int n = __atomic_load_n(&a->npieces, __ATOMIC_RELAXED);
-	const struct slab_piece *found = NULL;
+	unsigned int n = __atomic_load_n(&a->npieces, __ATOMIC_ACQUIRE);
 
-	for (const struct slab_piece *p = a->piece; p < a->piece + n && !found; p++) {
+	for (const struct slab_piece *p = a->piece; p < a->piece + n; p++) {
+		size_t nbytes = __atomic_load_n(&p->nbytes, __ATOMIC_ACQUIRE);
 		uintptr_t base = __atomic_load_n(&p->base, __ATOMIC_ACQUIRE);
 
-		if (addr - base < __atomic_load_n(&p->nbytes, __ATOMIC_ACQUIRE))
-			found = p;
+		if (addr - base < nbytes && nbytes == __atomic_load_n(&p->nbytes, __ATOMIC_RELAXED))
+			return p;
 	}
-	if ((seq & 1) || seq != __atomic_load_n(&a->piece_seq, __ATOMIC_RELAXED))
-		return NULL;
-	return found;
+	return NULL;
 }
 
 /* The same for the holder of the lock, who may change what it finds. */
@@ -143,18 +145,15 @@ static struct slab_piece *own_piece_of(struct byte_slab *a, uintptr_t addr)
 	return (struct slab_piece *)slab_piece_of(a, addr);
 }
 
-static void publish_piece(struct byte_slab *a, struct slab_piece *slot, struct slab_piece value)
+/* Pre: the entry is unused, which is told by its size. */
+static void publish_piece(struct slab_piece *slot, const struct slab_piece *value)
 {
-	unsigned int seq = a->piece_seq;
-
-	__atomic_store_n(&a->piece_seq, seq + 1, __ATOMIC_RELAXED);
-	__atomic_store_n(&slot->base, value.base, __ATOMIC_RELEASE);
-	__atomic_store_n(&slot->nbytes, value.nbytes, __ATOMIC_RELEASE);
-	slot->meta = value.meta;
-	slot->given = value.given;
-	slot->given_nbytes = value.given_nbytes;
-	slot->used_pages = value.used_pages;
-	__atomic_store_n(&a->piece_seq, seq + 2, __ATOMIC_RELEASE);
+	slot->meta = value->meta;
+	slot->given = value->given;
+	slot->given_nbytes = value->given_nbytes;
+	slot->used_pages = 0;
+	__atomic_store_n(&slot->base, value->base, __ATOMIC_RELEASE);
+	__atomic_store_n(&slot->nbytes, value->nbytes, __ATOMIC_RELEASE);
 }
 
 static struct slab_piece *unused_piece(struct byte_slab *a)
@@ -164,7 +163,7 @@ static struct slab_piece *unused_piece(struct byte_slab *a)
 			return &a->piece[i];
 	if (a->npieces == BYTE_SLAB_PIECES)
 		return NULL;
-	__atomic_store_n(&a->npieces, a->npieces + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&a->npieces, a->npieces + 1, __ATOMIC_RELEASE);
 	return &a->piece[a->npieces - 1];
 }
 
@@ -204,7 +203,7 @@ enum alloc_result slab_span_add(struct byte_slab *a, void *start, size_t nbytes)
 	__builtin_memset(piece.meta, 0, n * sizeof(struct slab));
 	for (size_t i = 0; i < n; i++)
 		piece.meta[i].owner = SLAB_NO_OWNER;
-	publish_piece(a, slot, piece);
+	publish_piece(slot, &piece);
 	mark_free(piece.meta, n, piece.base);
 	list_insert(a, piece.meta);
 	a->free_pieces++;
@@ -336,7 +335,7 @@ bool slab_span_take_free(struct byte_slab *a, struct slab_piece *out)
 			continue;
 		*out = *p;
 		list_remove(a, p->meta);
-		publish_piece(a, p, (struct slab_piece){0});
+		__atomic_store_n(&p->nbytes, 0, __ATOMIC_RELAXED);
 		a->free_pieces--;
 		a->free_pages -= out->nbytes / MM_PAGE_SIZE;
 		a->total_nbytes -= out->given_nbytes;

@@ -20,6 +20,7 @@ enum slab_state {
 };
 
 #define SLAB_NO_OWNER 0xffffu
+#define SLAB_GIVEN    0x100u /* with a CPU: it will be the owner when it takes the gift */
 
 /*
  * One page. Everything describes the span whose first page it is; in inner
@@ -27,17 +28,17 @@ enum slab_state {
  * something must be done: one counter serves all states.
  */
 struct slab {
-	uintptr_t head; /* first free object, as slab_first() reads it; 0: none */
+	uintptr_t head; /* first free object: NO_OBJECT, or its address (above level 0: offset) */
 	uint32_t left;
-	uint16_t owner; /* CPU, or MM_MAX_CPUS for the locked calls, or SLAB_NO_OWNER */
+	uint16_t owner; /* CPU, or MM_MAX_CPUS for the locked calls, or a SLAB_... below; atomic */
 	uint8_t class;
 	uint8_t state;
 	uint64_t key;	  /* encodes the links */
 	uintptr_t base;	  /* address of the first byte */
-	uint32_t inverse; /* 2^32 / object size, rounded up */
-	uint16_t least;	  /* smallest size of the class, and how many more there are */
+	uint32_t factor; /* offset * factor < limit: an object begins there (byte_slab.c) */
+	uint32_t limit;	 /* atomic */
+	uint16_t least;	 /* smallest size of the class, and how many more there are */
 	uint16_t sizes;
-	uint32_t carved; /* bytes that have been made objects */
 	uint32_t npages : 28;
 	uint32_t back : 4; /* inner page of a slab: pages to the first one */
 	struct slab *next;
@@ -73,7 +74,7 @@ bool slab_span_take_free(struct byte_slab *a, struct slab_piece *out);
 
 const void *slab_span_check(const struct byte_slab *a);
 
-/* The piece that holds an address. Safe without a lock: NULL also while the table changes. */
+/* The piece that holds an address, or NULL. Right without a lock for the address of a live block. */
 const struct slab_piece *slab_piece_of(const struct byte_slab *a, uintptr_t addr);
 
 /* The record of the page at addr. Pre: the address is in the piece. */

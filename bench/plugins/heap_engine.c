@@ -65,7 +65,7 @@ __attribute__((flatten)) void *heap_alloc(size_t size, size_t align)
 
 __attribute__((flatten)) void heap_free(void *p, size_t size, size_t align)
 {
-	if (__builtin_expect(!CAT(byte_, ENGINE, _dealloc_fast)(&heap.base, p, size, 0), 0))
+	if (__builtin_expect(!CAT(byte_, ENGINE, _dealloc_fast)(&heap.base, p, size, align, 0), 0))
 		free_any(p, size, align);
 }
 #else

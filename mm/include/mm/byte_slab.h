@@ -35,8 +35,8 @@ struct slab_cpu {
 
 /* One piece of memory: what was given, and the pages that were made of it. */
 struct slab_piece {
-	uintptr_t base;	     /* of the first page */
-	size_t nbytes;	     /* of all pages; 0: the entry is unused */
+	uintptr_t base;	     /* of the first page; atomic */
+	size_t nbytes;	     /* of all pages; 0: the entry is unused; atomic */
 	struct slab *meta;   /* one for each page */
 	void *given;	     /* as it was added */
 	size_t given_nbytes;
@@ -53,8 +53,7 @@ struct byte_slab {
 	struct slab *returned;	    /* atomic: stack of empty slabs that CPUs gave up */
 	size_t returned_pages;	    /* atomic: in it */
 	uint64_t secret;
-	unsigned int npieces;	    /* entries that were ever used */
-	unsigned int piece_seq;	    /* atomic: odd while the table changes */
+	unsigned int npieces;	    /* atomic: entries that were ever used */
 	unsigned int free_pieces;   /* pieces without a used page */
 	size_t total_nbytes;	    /* as given; 0: nothing works yet */
 	size_t free_pages;
@@ -68,6 +67,7 @@ struct byte_slab {
  * and can inline it. NULL or false, without any effect: make the local call.
  */
 void *byte_slab_alloc_fast(struct byte_alloc *base, size_t size, size_t align, unsigned int cpu);
-bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, unsigned int cpu);
+bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_t align,
+			    unsigned int cpu);
 
 #endif

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The slab engine with threads as CPUs: local calls without a lock, blocks that
+ * are freed by another CPU than the one that got them, and pieces that come and
+ * go meanwhile. Made for the thread sanitizer:
+ *	make host-test HOST_SAN=thread FILTER=slab/threads
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <mm/byte_slab.h>
+#include <mm/port.h>
+#include <selftest/selftest.h>
+
+#define THREADS	    4
+#define MAILBOXES   256
+#define ROUNDS	    40000
+#define PIECE	    ((size_t)512 * 1024)
+#define PIECES	    4
+
+/* What travels between the threads; the rest of the block is filled with its tag. */
+struct parcel {
+	uint32_t size, align;
+	uint32_t tag;
+};
+
+static struct byte_slab slab;
+static struct mm_lock lock;
+static _Atomic(struct parcel *) mailbox[MAILBOXES];
+static _Atomic unsigned int failures;
+
+static void *get(size_t size, size_t align)
+{
+	unsigned int cpu;
+	unsigned long state = mm_port_pin(&cpu);
+	void *p = byte_slab_ops.alloc_local(&slab.base, size, align, cpu);
+
+	mm_port_unpin(state, cpu);
+	if (p)
+		return p;
+	state = mm_port_lock(&lock);
+	p = byte_slab_ops.alloc(&slab.base, size, align);
+	mm_port_unlock(&lock, state);
+	return p;
+}
+
+static void put(void *p, size_t size, size_t align)
+{
+	unsigned int cpu;
+	unsigned long state = mm_port_pin(&cpu);
+	enum mm_fault_kind fault = byte_slab_ops.dealloc_local(&slab.base, p, size, align, cpu);
+
+	mm_port_unpin(state, cpu);
+	if (fault == MM_FAULT_KINDS) {
+		state = mm_port_lock(&lock);
+		fault = byte_slab_ops.dealloc(&slab.base, p, size, align);
+		mm_port_unlock(&lock, state);
+	}
+	failures += fault != MM_FAULT_NONE;
+}
+
+static struct parcel *pack(uint64_t random)
+{
+	size_t size = sizeof(struct parcel) + random % (random % 64 ? 500 : 6000);
+	size_t align = (size_t)8 << (random >> 16) % 3;
+	struct parcel *p = get(size, align);
+
+	if (!p)
+		return NULL;
+	*p = (struct parcel){(uint32_t)size, (uint32_t)align, (uint32_t)(random >> 32)};
+	__builtin_memset(p + 1, (int)(p->tag & 0xff), size - sizeof(*p));
+	failures += ((uintptr_t)p & (align - 1)) != 0;
+	return p;
+}
+
+static void unpack(struct parcel *p)
+{
+	const unsigned char *byte = (const unsigned char *)(p + 1);
+
+	for (size_t i = 0; i < p->size - sizeof(*p); i++)
+		failures += byte[i] != (p->tag & 0xff);
+	put(p, p->size, p->align);
+}
+
+/* Hand a new block to whoever comes next, and free what somebody left. */
+static void *exchange_parcels(void *seed)
+{
+	uint64_t random = (uintptr_t)seed;
+
+	for (int i = 0; i < ROUNDS; i++) {
+		uint64_t bits = selftest_random(&random);
+		struct parcel *p = bits % 8 ? pack(bits) : NULL;
+
+		p = atomic_exchange(&mailbox[(bits >> 20) % MAILBOXES], p);
+		if (p)
+			unpack(p);
+	}
+	return NULL;
+}
+
+/* Take pieces away and give them back while the others work. */
+static void *move_pieces(void *finished)
+{
+	size_t moved = 0;
+
+	while (!atomic_load((_Atomic bool *)finished)) {
+		unsigned long state = mm_port_lock(&lock);
+		size_t nbytes;
+		void *start;
+
+		if (byte_slab_ops.take_free(&slab.base, &start, &nbytes)) {
+			__builtin_memset(start, 0x5a, nbytes);
+			failures += byte_slab_ops.add_memory(&slab.base, start, nbytes) != ALLOC_OK;
+			moved++;
+		}
+		mm_port_unlock(&lock, state);
+	}
+	return (void *)moved;
+}
+
+static bool run_threads(void)
+{
+	_Atomic bool finished = false;
+	pthread_t worker[THREADS], mover;
+
+	if (pthread_create(&mover, NULL, move_pieces, (void *)&finished))
+		return false;
+	for (uintptr_t i = 0; i < THREADS; i++)
+		if (pthread_create(&worker[i], NULL, exchange_parcels, (void *)(i + 1)))
+			return false;
+	for (size_t i = 0; i < THREADS; i++)
+		pthread_join(worker[i], NULL);
+	finished = true;
+	pthread_join(mover, NULL);
+	return true;
+}
+
+static bool start_heap(uint8_t *memory)
+{
+	slab.base.ops = &byte_slab_ops;
+	if (byte_slab_ops.init(&slab.base, memory, PIECE) != ALLOC_OK)
+		return false;
+	for (size_t i = 1; i < PIECES; i++)
+		if (byte_slab_ops.add_memory(&slab.base, memory + i * PIECE, PIECE) != ALLOC_OK)
+			return false;
+	return true;
+}
+
+SELFTEST(slab, threads)
+{
+	uint8_t *memory = selftest_memory(PIECES * PIECE);
+
+	CHECK(memory && start_heap(memory));
+	failures = 0;
+	CHECK(run_threads());
+	CHECK(!byte_slab_ops.check(&slab.base));
+	for (size_t i = 0; i < MAILBOXES; i++) {
+		struct parcel *p = atomic_exchange(&mailbox[i], NULL);
+
+		if (p)
+			unpack(p);
+	}
+	CHECK(!failures);
+	CHECK(!byte_slab_ops.check(&slab.base));
+	CHECK(!byte_slab_ops.used_bytes(&slab.base));
+}
