@@ -330,7 +330,8 @@ static bool take_free_piece(struct global_allocator *g, bool all, void **start, 
 {
 	struct byte_alloc *heap = heap_of(g);
 	unsigned long state = mm_port_lock(&g->heap_lock);
-	bool taken = g->small_limit && (all || has_slack(heap)) && heap->ops->take_free(heap, start, nbytes);
+	bool taken = g->small_limit && (all || has_slack(heap)) &&
+		     heap->ops->take_free(heap, start, nbytes);
 
 	if (!taken)
 		g->trim_credit = (ptrdiff_t)(heap->ops->total_bytes(heap) / 8);
@@ -650,21 +651,33 @@ ALWAYS_INLINE size_t count(size_t *counter, size_t nbytes)
 	return sum;
 }
 
-ALWAYS_INLINE void *alloc_fast(struct global_allocator *g, const struct byte_ops *ops,
-			       struct layout l)
+/*
+ * Is this known, at compile time, to be slab? Then its shortest path is called by
+ * name, and is inlined where the library is optimised as one unit.
+ */
+ALWAYS_INLINE bool fixed_slab(const struct byte_ops *ops)
+{
+	return __builtin_constant_p(ops == &byte_slab_ops) && ops == &byte_slab_ops;
+}
+
+ALWAYS_INLINE void *alloc_local(struct global_allocator *g, const struct byte_ops *ops,
+				struct layout l, bool shortest)
 {
 	unsigned int cpu;
-	unsigned long state;
-	void *p;
+	unsigned long state = mm_port_pin(&cpu);
+	void *p = shortest ? byte_slab_alloc_fast(heap_of(g), l.size, l.align, cpu) :
+			     ops->alloc_local(heap_of(g), l.size, l.align, cpu);
 
-	if (!ops->alloc_local)
-		return heap_alloc(g, ops, l);
-	state = mm_port_pin(&cpu);
-	p = ops->alloc_local(heap_of(g), l.size, l.align, cpu);
 	if (likely(p))
 		(void)count(&g->cpu[cpu].allocated_bytes, l.size);
 	mm_port_unpin(state, cpu);
 	return p;
+}
+
+ALWAYS_INLINE void *alloc_fast(struct global_allocator *g, const struct byte_ops *ops,
+			       struct layout l)
+{
+	return ops->alloc_local ? alloc_local(g, ops, l, false) : heap_alloc(g, ops, l);
 }
 
 OUT_OF_LINE enum alloc_result alloc_special(struct global_allocator *g, struct layout l,
@@ -682,6 +695,19 @@ OUT_OF_LINE enum alloc_result alloc_special(struct global_allocator *g, struct l
 	return ALLOC_OK;
 }
 
+/* After the shortest path alone. */
+OUT_OF_LINE enum alloc_result alloc_again(struct global_allocator *g, const struct byte_ops *ops,
+					  struct layout l, void **out, const void *caller)
+{
+	void *p = alloc_local(g, ops, l, false);
+
+	if (!p)
+		return alloc_slow(g, ops, l, out, caller);
+	global_debug_allocated(g, p, l, caller);
+	*out = p;
+	return ALLOC_OK;
+}
+
 ALWAYS_INLINE enum alloc_result alloc_bytes(struct global_allocator *g,
 					    const struct byte_ops *ops, struct layout l,
 					    void **out, const void *caller)
@@ -690,7 +716,9 @@ ALWAYS_INLINE enum alloc_result alloc_bytes(struct global_allocator *g,
 
 	if (unlikely(!is_small(g, l)))
 		return alloc_special(g, l, out, caller);
-	p = alloc_fast(g, ops, l);
+	p = fixed_slab(ops) ? alloc_local(g, ops, l, true) : alloc_fast(g, ops, l);
+	if (unlikely(!p) && fixed_slab(ops))
+		return alloc_again(g, ops, l, out, caller);
 	if (unlikely(!p))
 		return alloc_slow(g, ops, l, out, caller);
 	global_debug_allocated(g, p, l, caller);
@@ -715,17 +743,18 @@ ALWAYS_INLINE enum mm_fault_kind free_locked(struct global_allocator *g,
 	return fault;
 }
 
-ALWAYS_INLINE enum mm_fault_kind free_fast(struct global_allocator *g, const struct byte_ops *ops,
-					   void *p, struct layout l, bool *settle)
+ALWAYS_INLINE enum mm_fault_kind free_local(struct global_allocator *g,
+					    const struct byte_ops *ops, void *p, struct layout l,
+					    bool shortest, bool *settle)
 {
-	enum mm_fault_kind fault;
 	unsigned int cpu;
-	unsigned long state;
+	unsigned long state = mm_port_pin(&cpu);
+	enum mm_fault_kind fault = MM_FAULT_KINDS;
 
-	if (!ops->dealloc_local)
-		return free_locked(g, ops, p, l, settle);
-	state = mm_port_pin(&cpu);
-	fault = ops->dealloc_local(heap_of(g), p, l.size, l.align, cpu);
+	if (!shortest)
+		fault = ops->dealloc_local(heap_of(g), p, l.size, l.align, cpu);
+	else if (likely(byte_slab_dealloc_fast(heap_of(g), p, l.size, l.align, cpu)))
+		fault = MM_FAULT_NONE;
 	if (likely(fault == MM_FAULT_NONE)) {
 		size_t freed = count(&g->cpu[cpu].freed_bytes, l.size);
 
@@ -734,6 +763,14 @@ ALWAYS_INLINE enum mm_fault_kind free_fast(struct global_allocator *g, const str
 	}
 	mm_port_unpin(state, cpu);
 	return fault;
+}
+
+ALWAYS_INLINE enum mm_fault_kind free_fast(struct global_allocator *g, const struct byte_ops *ops,
+					   void *p, struct layout l, bool *settle)
+{
+	if (!ops->dealloc_local)
+		return free_locked(g, ops, p, l, settle);
+	return free_local(g, ops, p, l, false, settle);
 }
 
 /* So many more bytes were freed: trim if that is enough. */
@@ -770,6 +807,18 @@ OUT_OF_LINE enum alloc_result free_slow(struct global_allocator *g, const struct
 	return refuse(g, p, l, fault, caller);
 }
 
+/* After the shortest path alone. */
+OUT_OF_LINE enum alloc_result free_again(struct global_allocator *g, const struct byte_ops *ops,
+					 void *p, struct layout l, bool live, const void *caller)
+{
+	bool settle = false;
+	enum mm_fault_kind fault = free_local(g, ops, p, l, false, &settle);
+
+	if (fault == MM_FAULT_NONE && !settle)
+		return ALLOC_OK;
+	return free_slow(g, ops, p, l, fault, live, caller);
+}
+
 OUT_OF_LINE enum alloc_result free_special(struct global_allocator *g, void *p, struct layout l,
 					   const void *caller)
 {
@@ -794,9 +843,12 @@ ALWAYS_INLINE enum alloc_result free_bytes(struct global_allocator *g,
 	if (unlikely(!is_small(g, l)))
 		return free_special(g, p, l, caller);
 	live = global_debug_freeing(g, p, caller);
-	fault = free_fast(g, ops, p, l, &settle);
+	fault = fixed_slab(ops) ? free_local(g, ops, p, l, true, &settle) :
+				  free_fast(g, ops, p, l, &settle);
 	if (likely(fault == MM_FAULT_NONE && !settle))
 		return ALLOC_OK;
+	if (fixed_slab(ops) && fault == MM_FAULT_KINDS)
+		return free_again(g, ops, p, l, live, caller);
 	return free_slow(g, ops, p, l, fault, live, caller);
 }
 
