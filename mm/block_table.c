@@ -82,7 +82,8 @@ static bool change_size(struct block_table *t, struct page_alloc *pages, size_t 
 
 	if (nslots > BLOCK_TABLE_FIRST) {
 		struct page_request req = {
-			.npages = slot_pages(nslots), .align = MM_PAGE_SIZE,
+			.npages = slot_pages(nslots),
+			.align = MM_PAGE_SIZE,
 			.usage = PAGE_USAGE_KERNEL,
 		};
 

@@ -78,7 +78,8 @@ static inline size_t pages_of(size_t nbytes)
  */
 static inline bool is_small(const struct global_allocator *g, struct layout l)
 {
-	return ((l.size - 1) | (l.align - 1)) < __atomic_load_n(&g->small_limit, __ATOMIC_RELAXED) &&
+	return ((l.size - 1) | (l.align - 1)) <
+		       __atomic_load_n(&g->small_limit, __ATOMIC_RELAXED) &&
 	       !(l.align & (l.align - 1));
 }
 
@@ -225,8 +226,7 @@ static bool get_one_page(struct global_allocator *g, enum page_usage usage, virt
 {
 	unsigned int cpu;
 	unsigned long pinned = mm_port_pin(&cpu);
-	bool ok = likely(!drain_wanted(g, cpu)) &&
-		  page_alloc_one_local(&g->pages, usage, cpu, out);
+	bool ok = likely(!drain_wanted(g, cpu)) && page_alloc_one_local(&g->pages, usage, cpu, out);
 
 	mm_port_unpin(pinned, cpu);
 	return likely(ok) || refill_one_page(g, usage, out);
@@ -255,8 +255,8 @@ static enum mm_fault_kind put_one_page(struct global_allocator *g, virt_addr_t p
 	enum mm_fault_kind fault = MM_FAULT_NONE;
 	unsigned int cpu;
 	unsigned long pinned = mm_port_pin(&cpu);
-	bool done = likely(!drain_wanted(g, cpu)) &&
-		    page_free_one_local(&g->pages, page, cpu, &fault);
+	bool done =
+		likely(!drain_wanted(g, cpu)) && page_free_one_local(&g->pages, page, cpu, &fault);
 
 	mm_port_unpin(pinned, cpu);
 	if (likely(done) || fault != MM_FAULT_NONE)
@@ -488,8 +488,8 @@ OUT_OF_LINE enum alloc_result alloc_slow(struct global_allocator *g, const struc
 
 /* --- Large blocks --- */
 
-static enum alloc_result get_large(struct global_allocator *g, struct layout l,
-				   const void *caller, virt_addr_t *out)
+static enum alloc_result get_large(struct global_allocator *g, struct layout l, const void *caller,
+				   virt_addr_t *out)
 {
 	struct page_request req = {
 		.npages = pages_of(l.size),
@@ -504,10 +504,11 @@ static enum alloc_result get_large(struct global_allocator *g, struct layout l,
 	if (!injected_failure(g))
 		r = page_alloc_get(&g->pages, req, out);
 	record.key = r == ALLOC_OK ? out->value : 0;
-	if (r == ALLOC_OK && (injected_failure(g) ||
-			      !block_table_insert(&g->large, &g->pages, &record)))
-		r = page_alloc_put(&g->pages, *out, req.npages, &fault) == ALLOC_OK ?
-			    ALLOC_NO_MEMORY : ALLOC_NOT_ALLOCATED;
+	if (r == ALLOC_OK &&
+	    (injected_failure(g) || !block_table_insert(&g->large, &g->pages, &record)))
+		r = page_alloc_put(&g->pages, *out, req.npages, &fault) == ALLOC_OK
+			    ? ALLOC_NO_MEMORY
+			    : ALLOC_NOT_ALLOCATED;
 	if (r == ALLOC_OK)
 		g->large_used_bytes += l.size;
 	mm_port_unlock(&g->page_lock, state);
@@ -665,8 +666,8 @@ ALWAYS_INLINE void *alloc_local(struct global_allocator *g, const struct byte_op
 {
 	unsigned int cpu;
 	unsigned long state = mm_port_pin(&cpu);
-	void *p = shortest ? byte_slab_alloc_fast(heap_of(g), l.size, l.align, cpu) :
-			     ops->alloc_local(heap_of(g), l.size, l.align, cpu);
+	void *p = shortest ? byte_slab_alloc_fast(heap_of(g), l.size, l.align, cpu)
+			   : ops->alloc_local(heap_of(g), l.size, l.align, cpu);
 
 	if (likely(p))
 		(void)count(&g->cpu[cpu].allocated_bytes, l.size);
@@ -680,8 +681,8 @@ ALWAYS_INLINE void *alloc_fast(struct global_allocator *g, const struct byte_ops
 	return ops->alloc_local ? alloc_local(g, ops, l, false) : heap_alloc(g, ops, l);
 }
 
-OUT_OF_LINE enum alloc_result alloc_special(struct global_allocator *g, struct layout l,
-					    void **out, const void *caller)
+OUT_OF_LINE enum alloc_result alloc_special(struct global_allocator *g, struct layout l, void **out,
+					    const void *caller)
 {
 	void *p;
 
@@ -708,9 +709,8 @@ OUT_OF_LINE enum alloc_result alloc_again(struct global_allocator *g, const stru
 	return ALLOC_OK;
 }
 
-ALWAYS_INLINE enum alloc_result alloc_bytes(struct global_allocator *g,
-					    const struct byte_ops *ops, struct layout l,
-					    void **out, const void *caller)
+ALWAYS_INLINE enum alloc_result alloc_bytes(struct global_allocator *g, const struct byte_ops *ops,
+					    struct layout l, void **out, const void *caller)
 {
 	void *p;
 
@@ -727,9 +727,8 @@ ALWAYS_INLINE enum alloc_result alloc_bytes(struct global_allocator *g,
 }
 
 /* *settle: it is time to look for free pieces. */
-ALWAYS_INLINE enum mm_fault_kind free_locked(struct global_allocator *g,
-					     const struct byte_ops *ops, void *p, struct layout l,
-					     bool *settle)
+ALWAYS_INLINE enum mm_fault_kind free_locked(struct global_allocator *g, const struct byte_ops *ops,
+					     void *p, struct layout l, bool *settle)
 {
 	unsigned long state = mm_port_lock(&g->heap_lock);
 	enum mm_fault_kind fault = ops->dealloc(heap_of(g), p, l.size, l.align);
@@ -743,9 +742,8 @@ ALWAYS_INLINE enum mm_fault_kind free_locked(struct global_allocator *g,
 	return fault;
 }
 
-ALWAYS_INLINE enum mm_fault_kind free_local(struct global_allocator *g,
-					    const struct byte_ops *ops, void *p, struct layout l,
-					    bool shortest, bool *settle)
+ALWAYS_INLINE enum mm_fault_kind free_local(struct global_allocator *g, const struct byte_ops *ops,
+					    void *p, struct layout l, bool shortest, bool *settle)
 {
 	unsigned int cpu;
 	unsigned long state = mm_port_pin(&cpu);
@@ -833,9 +831,8 @@ OUT_OF_LINE enum alloc_result free_special(struct global_allocator *g, void *p, 
 }
 
 /* Every rare way is a call at the end, so that the usual one keeps nothing for after it. */
-ALWAYS_INLINE enum alloc_result free_bytes(struct global_allocator *g,
-					   const struct byte_ops *ops, void *p, struct layout l,
-					   const void *caller)
+ALWAYS_INLINE enum alloc_result free_bytes(struct global_allocator *g, const struct byte_ops *ops,
+					   void *p, struct layout l, const void *caller)
 {
 	bool settle = false, live;
 	enum mm_fault_kind fault;
@@ -843,8 +840,8 @@ ALWAYS_INLINE enum alloc_result free_bytes(struct global_allocator *g,
 	if (unlikely(!is_small(g, l)))
 		return free_special(g, p, l, caller);
 	live = global_debug_freeing(g, p, caller);
-	fault = fixed_slab(ops) ? free_local(g, ops, p, l, true, &settle) :
-				  free_fast(g, ops, p, l, &settle);
+	fault = fixed_slab(ops) ? free_local(g, ops, p, l, true, &settle)
+				: free_fast(g, ops, p, l, &settle);
 	if (likely(fault == MM_FAULT_NONE && !settle))
 		return ALLOC_OK;
 	if (fixed_slab(ops) && fault == MM_FAULT_KINDS)
@@ -1028,7 +1025,9 @@ enum alloc_result global_allocator_alloc_pages(struct global_allocator *g, size_
 					       size_t align, virt_addr_t *out)
 {
 	struct page_request req = {
-		.npages = npages, .align = align, .usage = PAGE_USAGE_KERNEL,
+		.npages = npages,
+		.align = align,
+		.usage = PAGE_USAGE_KERNEL,
 	};
 
 	if (any_one_page(req) && likely(get_one_page(g, PAGE_USAGE_KERNEL, out)))
@@ -1036,8 +1035,7 @@ enum alloc_result global_allocator_alloc_pages(struct global_allocator *g, size_
 	return request_pages_slow(g, req, out);
 }
 
-static enum alloc_result get_pages_at(struct global_allocator *g, virt_addr_t start,
-				      size_t npages)
+static enum alloc_result get_pages_at(struct global_allocator *g, virt_addr_t start, size_t npages)
 {
 	unsigned long state = mm_port_lock(&g->page_lock);
 	enum alloc_result r = ALLOC_NO_MEMORY;
@@ -1173,7 +1171,9 @@ static enum alloc_result remove_region(struct global_allocator *g, virt_addr_t s
 static enum alloc_result first_heap(struct global_allocator *g)
 {
 	struct page_request req = {
-		.npages = pages_of(MIN_HEAP_SIZE), .align = MM_PAGE_SIZE, .usage = PAGE_USAGE_HEAP,
+		.npages = pages_of(MIN_HEAP_SIZE),
+		.align = MM_PAGE_SIZE,
+		.usage = PAGE_USAGE_HEAP,
 	};
 	virt_addr_t piece;
 	enum alloc_result r = get_pages(g, req, &piece);
@@ -1189,8 +1189,7 @@ static enum alloc_result first_heap(struct global_allocator *g)
 	return r;
 }
 
-static enum alloc_result init_memory(struct global_allocator *g, virt_addr_t start,
-				     size_t nbytes)
+static enum alloc_result init_memory(struct global_allocator *g, virt_addr_t start, size_t nbytes)
 {
 	enum alloc_result r;
 

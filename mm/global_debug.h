@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Who allocated and who freed: the MM_DEBUG part of the global allocator. Nothing in other builds. */
+/* Who allocated and who freed: the MM_DEBUG part of the global allocator. Nothing in other builds.
+ */
 #ifndef MM_GLOBAL_DEBUG_H
 #define MM_GLOBAL_DEBUG_H
 

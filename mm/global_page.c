@@ -15,8 +15,7 @@ enum alloc_result global_page_alloc_zeroed(struct global_page *out)
 	return r;
 }
 
-enum alloc_result global_page_alloc_contiguous(size_t npages, size_t align,
-					       struct global_page *out)
+enum alloc_result global_page_alloc_contiguous(size_t npages, size_t align, struct global_page *out)
 {
 	struct global_page p = {.npages = npages};
 	enum alloc_result r =

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The global allocator over the build's engine (ALLOC=), behind the replay tool's heap_* interface. */
+/* The global allocator over the build's engine (ALLOC=), behind the replay tool's heap_* interface.
+ */
 #include <mm/global.h>
 
 #pragma GCC visibility push(default)

@@ -146,14 +146,16 @@ static int check_add_memory(uint8_t *mem)
 	CHECK_OR(global_allocator_init(g, virt_addr(mem), quarter) == ALLOC_OK, -1);
 	before = global_allocator_available_pages(g);
 	CHECK_OR(global_allocator_add_memory(g, virt_addr(mem + quarter - 4096), quarter) ==
-			 ALLOC_MEMORY_OVERLAP, -1);
+			 ALLOC_MEMORY_OVERLAP,
+		 -1);
 	CHECK_OR(global_allocator_add_memory(g, virt_addr(mem), quarter) == ALLOC_MEMORY_OVERLAP,
 		 -1);
 	CHECK_OR(global_allocator_available_pages(g) == before, -1);
 	CHECK_OR(!get(quarter * 3 / 2, 8), -1);
 	/* A hole lies between the two regions; one byte less than a page is rounded off. */
-	CHECK_OR(global_allocator_add_memory(g, virt_addr(mem + quarter * 2 + 1), quarter * 2 - 2) ==
-			 ALLOC_OK, -1);
+	CHECK_OR(global_allocator_add_memory(g, virt_addr(mem + quarter * 2 + 1),
+					     quarter * 2 - 2) == ALLOC_OK,
+		 -1);
 	CHECK_OR(global_allocator_available_pages(g) > before + quarter * 2 / MM_PAGE_SIZE - 4, -1);
 	p = get(quarter * 3 / 2, 8);
 	CHECK_OR(p && put(p, quarter * 3 / 2, 8), -1);
@@ -171,9 +173,19 @@ SELFTEST(mm, global_add_memory)
 static int check_bad_layouts(uint8_t *mem)
 {
 	static const struct layout bad[] = {
-		{0, 8}, {8, 0}, {8, 3}, {8, 24}, {8, MM_MAX_ALIGN * 2}, {0, 0},
-		{SIZE_MAX, 1}, {SIZE_MAX, 4096}, {SIZE_MAX - 4095, 8}, {PTRDIFF_MAX, 8},
-		{8, SIZE_MAX}, {100000, 3}, {8, (size_t)1 << 63},
+		{0, 8},
+		{8, 0},
+		{8, 3},
+		{8, 24},
+		{8, MM_MAX_ALIGN * 2},
+		{0, 0},
+		{SIZE_MAX, 1},
+		{SIZE_MAX, 4096},
+		{SIZE_MAX - 4095, 8},
+		{PTRDIFF_MAX, 8},
+		{8, SIZE_MAX},
+		{100000, 3},
+		{8, (size_t)1 << 63},
 	};
 	struct state before = state_now();
 	void *p = mem;
@@ -183,7 +195,8 @@ static int check_bad_layouts(uint8_t *mem)
 		CHECK_OR(global_allocator_alloc_zeroed(g, bad[i], &p) == ALLOC_INVALID_PARAM, -1);
 	}
 	CHECK_OR(global_allocator_alloc(g, (struct layout){(size_t)1 << 62, 8}, &p) ==
-			 ALLOC_NO_MEMORY, -1);
+			 ALLOC_NO_MEMORY,
+		 -1);
 	CHECK_OR(p == mem && same_state(before), -1);
 	return 0;
 }
@@ -380,8 +393,8 @@ SELFTEST(mm, global_aborting_form)
 
 static int check_realloc(uint8_t *mem)
 {
-	static const size_t sizes[] = {10, 11, 500, 3000, 60000, 70000, 300000, 80000, 65537,
-				       65536, 2000, 16, 1};
+	static const size_t sizes[] = {10,    11,    500,   3000, 60000, 70000, 300000,
+				       80000, 65537, 65536, 2000, 16,	 1};
 	struct layout l = {5, 16};
 	void *p = get(l.size, l.align);
 
@@ -421,7 +434,9 @@ static int check_realloc_in_place(uint8_t *mem)
 	CHECK_OR(global_allocator_realloc(g, p, l, l.size * 2, &q) == ALLOC_OK && q == p, -1);
 	CHECK_OR(global_allocator_used_pages(g) == used + l.size / MM_PAGE_SIZE, -1);
 	CHECK_OR(global_allocator_realloc(g, p, (struct layout){l.size * 2, 8}, l.size, &q) ==
-			 ALLOC_OK && q == p, -1);
+				 ALLOC_OK &&
+			 q == p,
+		 -1);
 	CHECK_OR(global_allocator_used_pages(g) == used, -1);
 	CHECK_OR(put(p, l.size, l.align) && healthy(), -1);
 	return 0;
@@ -453,7 +468,8 @@ static int check_realloc_failure(uint8_t *mem)
 		CHECK_OR(global_allocator_realloc(g, NULL, l, 50, &q) == ALLOC_INVALID_PARAM, -1);
 		CHECK_OR(global_allocator_realloc(g, &q, l, 90000, &q) == ALLOC_NOT_ALLOCATED, -1);
 		CHECK_OR(global_allocator_realloc(g, p, (struct layout){100000, 8}, 5, &q) ==
-				 ALLOC_INVALID_PARAM, -1);
+				 ALLOC_INVALID_PARAM,
+			 -1);
 		mm_fault_expect(false);
 		CHECK_OR(q == mem && same_state(before) && filled(p, l.size, 9), -1);
 		CHECK_OR(put(p, l.size, l.align), -1);
@@ -864,8 +880,8 @@ static int random_step(size_t i, uint64_t *seed, size_t *used)
 		l.align = model[i].l.align;
 		if (global_allocator_realloc(g, p, model[i].l, l.size, &p) != ALLOC_OK)
 			return 0;
-		CHECK_OR(filled(p, l.size < model[i].l.size ? l.size : model[i].l.size,
-				(uint8_t)i), -1);
+		CHECK_OR(filled(p, l.size < model[i].l.size ? l.size : model[i].l.size, (uint8_t)i),
+			 -1);
 		*used -= model[i].l.size;
 	} else if (p) {
 		CHECK_OR(put(p, model[i].l.size, model[i].l.align), -1);

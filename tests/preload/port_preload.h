@@ -50,7 +50,7 @@ static inline phys_addr_t mm_port_virt_to_phys(virt_addr_t va)
 }
 
 __attribute__((format(printf, 2, 3))) void mm_port_log(enum mm_log_level level, const char *fmt,
-							...);
+						       ...);
 __attribute__((noreturn, format(printf, 1, 2))) void mm_port_panic(const char *fmt, ...);
 
 #endif

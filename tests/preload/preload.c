@@ -26,10 +26,10 @@
 #define BLOCK_ALIGN ((size_t)16)
 
 struct header {
-	size_t nbytes;	     /* requested */
-	uint32_t offset;     /* of the block in what was allocated for it: nbytes + alignment */
+	size_t nbytes;	 /* requested */
+	uint32_t offset; /* of the block in what was allocated for it: nbytes + alignment */
 	uint16_t align_log2;
-	uint16_t check;	     /* made of the address; wrong after a free */
+	uint16_t check; /* made of the address; wrong after a free */
 };
 _Static_assert(sizeof(struct header) == BLOCK_ALIGN, "blocks stay aligned behind their header");
 

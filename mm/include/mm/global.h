@@ -68,9 +68,9 @@ struct global_allocator {
 };
 
 /* Constant initialiser: an empty allocator over the given engine (&byte_tlsf_ops, ...). */
-#define GLOBAL_ALLOCATOR_INIT(engine_ops)                                                          \
-	{                                                                                          \
-		.heap.base.ops = (engine_ops)                                                      \
+#define GLOBAL_ALLOCATOR_INIT(engine_ops)     \
+	{                                     \
+		.heap.base.ops = (engine_ops) \
 	}
 
 /* "TLSF", "slab" or "buddy". */
@@ -82,16 +82,16 @@ const char *global_allocator_name(const struct global_allocator *g);
  * MIN_HEAP_SIZE, or init was called already. To be complete before another CPU
  * calls anything.
  */
-MM_MUST_CHECK enum alloc_result global_allocator_init(struct global_allocator *g,
-						      virt_addr_t start, size_t nbytes);
+MM_MUST_CHECK enum alloc_result global_allocator_init(struct global_allocator *g, virt_addr_t start,
+						      size_t nbytes);
 
 /* Add a region. Its whole pages serve bytes, pages and DMA alike. Any number of times. */
 MM_MUST_CHECK enum alloc_result global_allocator_add_memory(struct global_allocator *g,
 							    virt_addr_t start, size_t nbytes);
 
 /* Bytes. *out is untouched on failure. */
-MM_MUST_CHECK enum alloc_result global_allocator_alloc(struct global_allocator *g,
-						       struct layout l, void **out);
+MM_MUST_CHECK enum alloc_result global_allocator_alloc(struct global_allocator *g, struct layout l,
+						       void **out);
 MM_MUST_CHECK enum alloc_result global_allocator_alloc_zeroed(struct global_allocator *g,
 							      struct layout l, void **out);
 
