@@ -70,7 +70,7 @@ def cells():
     c["riscv64 Sv39"] = cell("riscv64", variant="-sv39", cpu="sifive-u54")
     c["riscv64 Sv48"] = cell("riscv64", variant="-sv48")
     c["riscv64 svpbmt"] = cell("riscv64", cpu="rv64,svpbmt=true")
-    c["riscv64 sifive_u"] = cell("riscv64", machine="sifive_u", smp=2, mem="256M", disks=0)
+    c["riscv64 sifive_u"] = cell("riscv64", machine="sifive_u", smp=2, mem="256M", disks=0, powers_off=False)
     for cpu in ("cortex-a57", "cortex-a72", "max"):
         c["aarch64 " + cpu] = cell("aarch64", cpu=cpu)
     c["aarch64 GICv3"] = cell("aarch64", machine="virt,gic-version=3")

@@ -35,6 +35,7 @@ class Run:
     extra: tuple = ()
     prompt: bytes = b""  # what the firmware asks, and what a person would type then
     answer: bytes = b""
+    powers_off: bool = True  # False: the firmware has no way to
     kernel: bool = True  # False: something else in `extra` loads it
 
 
@@ -162,11 +163,11 @@ def totals(text):
     return len(results) - failed - skipped, failed, skipped
 
 
-# Some machines (sifive_u, no PSCI) cannot be powered off: after this line there is nothing to wait for.
-STOPPED = b"cannot be powered off; stopped"
+# The kernel's last line. A machine that cannot be powered off is ended after it.
+LAST_LINE = re.compile(rb"^mica: power off, status \d+\r?$", re.M)
 
 
-def execute(args, timeout, prompt=b"", answer=b""):
+def execute(args, timeout, prompt=b"", answer=b"", powers_off=True):
     """(exit status or None after the timeout, output). Types the answer when the prompt has come."""
     with subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as p:
         timer = threading.Timer(timeout, p.kill)
@@ -179,7 +180,7 @@ def execute(args, timeout, prompt=b"", answer=b""):
                 p.stdin.write(answer)
                 p.stdin.flush()
                 prompt = b""
-            if STOPPED in out[-4096:]:
+            if not powers_off and LAST_LINE.search(out[-4096:]):
                 stopped = True
                 p.kill()
         p.wait()
@@ -194,7 +195,7 @@ def boot(run):
     with tempfile.TemporaryDirectory(prefix="mica.") as where:
         disks = make_disks(run, where)
         before = [open(d[0], "rb").read() for d in disks]
-        status, text = execute(command(run, disks), run.timeout, run.prompt, run.answer)
+        status, text = execute(command(run, disks), run.timeout, run.prompt, run.answer, run.powers_off)
         if status is None:
             return "no end after %g s" % run.timeout, text
         return judge(run, text, status, disks, before), text

@@ -21,13 +21,17 @@ void *memset(void *dst, int byte, size_t n)
 
 	for (; n && ((uintptr_t)d & (WORD - 1)); n--)
 		*d++ = (uint8_t)byte;
-	for (; n >= 4 * WORD; n -= 4 * WORD, d += 4 * WORD) {
+	for (; n >= 8 * WORD; n -= 8 * WORD, d += 8 * WORD) {
 		word_t *p = (word_t *)(void *)d;
 
 		p[0] = w;
 		p[1] = w;
 		p[2] = w;
 		p[3] = w;
+		p[4] = w;
+		p[5] = w;
+		p[6] = w;
+		p[7] = w;
 	}
 	for (; n >= WORD; n -= WORD, d += WORD)
 		*(word_t *)(void *)d = w;
