@@ -107,6 +107,15 @@ MODULES := lib arch mm dma drivers kernel
 objs = $(patsubst %,$(B)/%.o,$(basename $(SRC_$(1)) $(TSRC_$(1))))
 KOBJS := $(foreach m,$(MODULES),$(call objs,$(m)))
 
+# gcc optimises mm/ as one unit, so that the engine becomes a part of global_alloc and global_dealloc.
+LINK_OBJS := $(KOBJS)
+ifneq ($(LLVM),1)
+MM_OBJS   := $(SRC_mm:%.c=$(B)/%.o)
+MM_UNIT   := $(B)/mm/unit.o
+MM_LTO    := -flto=1 -flto-partition=one -ffat-lto-objects
+LINK_OBJS := $(filter-out $(MM_OBJS),$(KOBJS)) $(MM_UNIT)
+endif
+
 # mm/ and dma/ see the port through one header; the frame pointer is left out of their hot paths.
 MODFLAGS_lib     := $(INC_lib) $(FRAME)
 MODFLAGS_arch    := $(INC_arch) $(INC_mm) -Ikernel/include $(FRAME)
@@ -121,6 +130,12 @@ endef
 $(foreach m,$(MODULES),$(eval $(call module_rules,$(m))))
 $(foreach m,$(MODULES),$(eval $(patsubst %,$(B)/%.o,$(basename $(TSRC_$(m)))): MODFLAGS += $(INC_test)))
 
+$(MM_OBJS): MODFLAGS += $(MM_LTO)
+
+$(MM_UNIT): $(MM_OBJS)
+	$(call say,LTO,$@)
+	$(Q)$(KCC) $(KFLAGS) $(MM_LTO) -flinker-output=nolto-rel -r -nostdlib -o $@ $^
+
 $(B)/%.o: %.c $(B)/flags
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
@@ -134,8 +149,8 @@ $(B)/%.o: %.S $(B)/flags
 # Rebuild everything when the compiler or its flags change, and only then.
 $(B)/flags: FORCE
 	@mkdir -p $(@D)
-	@printf '%s\n' '$(KCC) $(subst ','\'',$(KFLAGS)) $(TESTS)' | cmp -s - $@ || \
-		printf '%s\n' '$(KCC) $(subst ','\'',$(KFLAGS)) $(TESTS)' > $@
+	@printf '%s\n' '$(KCC) $(subst ','\'',$(KFLAGS)) $(MM_LTO) $(TESTS)' | cmp -s - $@ || \
+		printf '%s\n' '$(KCC) $(subst ','\'',$(KFLAGS)) $(MM_LTO) $(TESTS)' > $@
 
 # --- Link -------------------------------------------------------------------
 
@@ -150,14 +165,14 @@ LINK := $(subst --no-warn-rwx-segments,,$(LINK))
 endif
 
 # The symbol table for backtraces: made from a first link, whose text does not move in the second.
-$(B)/mica.elf: $(KOBJS) $(B)/kernel.lds scripts/ksyms.py
+$(B)/mica.elf: $(LINK_OBJS) $(B)/kernel.lds scripts/ksyms.py
 	$(call say,LD,$@)
 	$(Q)$(PYTHON) scripts/ksyms.py < /dev/null > $(B)/ksyms0.S
 	$(Q)$(KCC) $(ARCH_CFLAGS) -c -o $(B)/ksyms0.o $(B)/ksyms0.S
-	$(Q)$(LINK) -o $(B)/mica0.elf $(KOBJS) $(B)/ksyms0.o
+	$(Q)$(LINK) -o $(B)/mica0.elf $(LINK_OBJS) $(B)/ksyms0.o
 	$(Q)$(KNM) -n $(B)/mica0.elf | $(PYTHON) scripts/ksyms.py > $(B)/ksyms.S
 	$(Q)$(KCC) $(ARCH_CFLAGS) -c -o $(B)/ksyms.o $(B)/ksyms.S
-	$(Q)$(LINK) -o $@ $(KOBJS) $(B)/ksyms.o
+	$(Q)$(LINK) -o $@ $(LINK_OBJS) $(B)/ksyms.o
 
 $(B)/mica.bin: $(B)/mica.elf
 	$(Q)$(KOBJCOPY) -O binary $< $@
