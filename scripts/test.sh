@@ -61,6 +61,11 @@ for level in 0 1 2 3; do
     host "host tests, hardening $level" make "$jobs" host-test HARDEN=$level
 done
 host "host tests, clang" make "$jobs" host-test HOSTCC=clang HB=build/host-clang
+host "host tests, threads under TSan" make "$jobs" host-test HOST_SAN=thread FILTER='mm/*threads*'
+for engine in tlsf slab buddy; do
+    step "library and its embedding, $engine" make "$jobs" embed-test ALLOC=$engine
+done
+step "programs over the preloaded malloc" make "$jobs" preload-test
 step "device trees against libfdt" make fdt-test FDT_MUTATIONS=100000
 if [ "${BOOT:-yes}" != no ]; then
     rm -f build/boot.count
