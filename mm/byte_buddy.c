@@ -369,6 +369,80 @@ static inline bool take_buddy(struct byte_buddy *h, struct buddy_piece *piece, u
 	return true;
 }
 
+/* The units [bit, bit + 2^order) of a granule. Pre: order < LARGE_ORDER. */
+static inline uint64_t unit_mask(unsigned int bit, unsigned int order)
+{
+	return (((uint64_t)1 << (1u << order)) - 1) << bit;
+}
+
+/*
+ * Is there a free block of this order, next to what is being freed at `at`? From
+ * the two words of a granule. What is left of `at` ends there, with no mark.
+ */
+static inline bool is_free_buddy(uint64_t start, uint64_t live, unsigned int bit, unsigned int at,
+				 unsigned int order)
+{
+	unsigned int end = bit + (1u << order);
+
+	if ((start & unit_mask(bit, order)) != (uint64_t)1 << bit || live >> bit & 1)
+		return false;
+	return bit < at || end == GRANULE_UNITS || start >> end & 1;
+}
+
+/*
+ * Merge the unmarked block of `*order` at addr with its buddies in the same
+ * granule; `units` are what remains to the left of it of the same run, unmarked
+ * too. Returns what remains of them.
+ */
+static inline size_t merge_in_granule(struct byte_buddy *h, const struct buddy_piece *piece,
+				      uintptr_t *addr, unsigned int *order, size_t units)
+{
+	struct granule *g = granule_of(piece, *addr);
+	uintptr_t granule = *addr & ~(((uintptr_t)1 << GRANULE_SHIFT) - 1);
+	unsigned int bit = unit_in_granule(*addr), o = *order;
+	uint64_t start = g->start, live = g->live;
+
+	for (; o < LARGE_ORDER; o++) {
+		unsigned int buddy = bit ^ 1u << o;
+		struct buddy_link *link = link_at(granule + ((uintptr_t)buddy << UNIT_SHIFT));
+
+		if (units >> o & 1) {
+			units ^= (size_t)1 << o;
+		} else if (!is_free_buddy(start, live, buddy, bit, o)) {
+			break;
+		} else if (!links_intact(h, link)) {
+			h->broken = true;
+			break;
+		} else {
+			list_remove(h, link);
+			start &= ~((uint64_t)1 << buddy);
+		}
+		poison_set(granule + ((uintptr_t)(bit | 1u << o) << UNIT_SHIFT), UNIT);
+		bit &= ~(1u << o);
+	}
+	g->start = start;
+	*addr = granule + ((uintptr_t)bit << UNIT_SHIFT);
+	*order = o;
+	return units;
+}
+
+/* The same with whole granules. */
+static __attribute__((noinline)) size_t merge_granules(struct byte_buddy *h,
+						       struct buddy_piece *piece, uintptr_t *addr,
+						       unsigned int *order, size_t units)
+{
+	for (;; ++*order) {
+		uintptr_t buddy = *addr ^ order_bytes(*order);
+
+		if (units >> *order & 1)
+			units ^= (size_t)1 << *order;
+		else if (!take_buddy(h, piece, buddy, *order))
+			return units;
+		poison_set(*addr > buddy ? *addr : buddy, UNIT);
+		*addr &= ~(uintptr_t)order_bytes(*order);
+	}
+}
+
 /*
  * Free a run of units that no mark describes any more and that lies as an allocation
  * does, merging it as far as possible (see the theory above).
@@ -381,19 +455,10 @@ static void give_run(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t 
 
 		units &= units - 1;
 		b = addr + (units << UNIT_SHIFT);
-		for (;; order++) {
-			uintptr_t buddy = b ^ order_bytes(order);
-
-			/* The mark is where a left buddy ends. */
-			granule_of(piece, b)->start |= (uint64_t)1 << unit_in_granule(b);
-			if (units >> order & 1)
-				units ^= (size_t)1 << order;
-			else if (!take_buddy(h, piece, buddy, order))
-				break;
-			granule_of(piece, b)->start &= ~((uint64_t)1 << unit_in_granule(b));
-			poison_set(b > buddy ? b : buddy, UNIT);
-			b &= ~(uintptr_t)order_bytes(order);
-		}
+		if (order < LARGE_ORDER)
+			units = merge_in_granule(h, piece, &b, &order, units);
+		if (order >= LARGE_ORDER)
+			units = merge_granules(h, piece, &b, &order, units);
 		insert_block(h, piece, b, order);
 	}
 }
@@ -677,19 +742,26 @@ static size_t buddy_grow_size(const struct byte_alloc *a, size_t size, size_t al
 /* --- Allocation ------------------------------------------------------------- */
 
 /* Mark the units that were asked for, and give the rest of the block back. */
-static void carve(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr, size_t units,
-		  size_t block)
+static inline void carve(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr,
+			 size_t units, size_t block)
 {
 	struct granule *g = granule_of(piece, addr);
+	unsigned int bit = unit_in_granule(addr);
+	uint64_t starts = 0;
 
-	unmark_block(g, unit_in_granule(addr), block);
-	mark_block(g, unit_in_granule(addr), units, true);
-	while (units < block) {
+	unmark_block(g, bit, block);
+	mark_block(g, bit, units, true);
+	/* In this granule, where nothing is live behind the block. */
+	while (units < block && units < GRANULE_UNITS) {
 		unsigned int order = mm_ctz(units);
 
-		insert_block(h, piece, addr + (units << UNIT_SHIFT), order);
+		order_push(h, order, link_at(addr + (units << UNIT_SHIFT)));
+		starts |= (uint64_t)1 << (bit + units);
 		units += (size_t)1 << order;
 	}
+	g->start |= starts;
+	for (; units < block; units += (size_t)1 << mm_ctz(units))
+		insert_block(h, piece, addr + (units << UNIT_SHIFT), mm_ctz(units));
 }
 
 /* The first block of a list, detached; NULL when its links are broken. */

@@ -32,27 +32,65 @@ SELFTEST(mm, buddy_natural_alignment_and_trim)
 	}
 }
 
-/* Whatever was done, free memory merges to what it was. */
+struct free_map {
+	uint64_t hash; /* of where free blocks begin and end */
+	size_t nblocks, nused;
+};
+
+static void map_free(void *ctx, const void *block, size_t nbytes, bool used)
+{
+	struct free_map *m = ctx;
+
+	m->nblocks++;
+	m->nused += used;
+	m->hash = (m->hash ^ (uintptr_t)block) * 0x9e3779b97f4a7c15u + nbytes;
+}
+
+/* The blocks once all that waits for reuse is merged, which a request that cannot be met has done. */
+static struct free_map merged(struct byte_alloc *a)
+{
+	struct free_map m = {0, 0, 0};
+
+	if (byte_buddy_ops.alloc(a, POOL, 8))
+		m.nused = 1;
+	byte_buddy_ops.walk(a, map_free, &m);
+	return m;
+}
+
+/* Whatever was allocated and freed in whatever order, the blocks are again those of a fresh heap. */
 SELFTEST(mm, buddy_merges_completely)
 {
+	enum { SLOTS = 200 };
 	const struct byte_ops *ops = &byte_buddy_ops;
 	struct byte_alloc *a = start(selftest_memory(POOL));
-	void *p[200];
+	static size_t size[SLOTS];
+	static void *p[SLOTS];
+	struct free_map fresh, now;
+	uint64_t random = 5;
 
 	CHECK(a);
-	for (size_t round = 0; round < 3; round++) {
-		void *all = ops->alloc(a, POOL / 4 - 16, 8);
+	fresh = merged(a);
+	CHECK(!fresh.nused);
+	for (int round = 0; round < 4; round++) {
+		__builtin_memset(p, 0, sizeof(p));
+		for (int i = 0; i < 1500; i++) {
+			uint64_t bits = selftest_random(&random);
+			size_t slot = bits % SLOTS;
 
-		CHECK(all && !ops->dealloc(a, all, POOL / 4 - 16, 8));
-		for (size_t i = 0; i < 200; i++)
-			CHECK((p[i] = ops->alloc(a, i * 11 + 1, 8)));
-		for (size_t i = 0; i < 200; i++) {
-			size_t j = i * 77 % 200;
-
-			CHECK(!ops->dealloc(a, p[j], j * 11 + 1, 8));
+			if (p[slot])
+				CHECK(!ops->dealloc(a, p[slot], size[slot], 8));
+			size[slot] = 1 + (bits >> 8) % ((size_t)16 << (bits >> 40) % 11);
+			p[slot] = ops->alloc(a, size[slot], 8);
 		}
+		for (size_t i = 0; i < SLOTS; i++) {
+			size_t j = i * 77 % SLOTS;
+
+			CHECK(!p[j] || !ops->dealloc(a, p[j], size[j], 8));
+		}
+		now = merged(a);
+		CHECK(!ops->used_bytes(a) && !ops->check(a));
+		CHECK(now.nblocks == fresh.nblocks && now.hash == fresh.hash && !now.nused);
 	}
-	CHECK(!ops->used_bytes(a) && !ops->check(a));
 }
 
 SELFTEST(mm, buddy_refuses_overlap)
