@@ -195,7 +195,8 @@ HOST_SRCS := $(SRC_mm) $(wildcard mm/test/*.c) $(SRC_dma) $(wildcard dma/test/*.
 	     $(wildcard tests/host/*.c)
 HOST_OBJS := $(patsubst %.c,$(HB)/%.o,$(HOST_SRCS))
 HOST_FLAGS = $(WARN) -O1 -g -fno-omit-frame-pointer $(if $(filter none,$(HOST_SAN)),,-fsanitize=$(HOST_SAN) -fno-sanitize-recover=all) \
-	     $(MM_DEFS) -DMM_FAST_BITS=0 -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops -DMICA_HOST=1 $(HOST_EXTRA) \
+	     $(if $(findstring thread,$(HOST_SAN)),-Wno-tsan) \
+	     $(MM_DEFS) -DMM_FAST_BITS=0 -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops \
 	     $(INC_lib) $(INC_dma) -Ikernel/include -Idrivers/include $(INC_test) -Itests/host \
 	     -Iarch/include -Itests/host/include
 

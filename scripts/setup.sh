@@ -41,6 +41,7 @@ for purpose; do
         need gcc gcc
         need_file /usr/include/string.h /usr/include/x86_64-linux-gnu/string.h libc6-dev
         need clang clang
+        need_file /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a libclang-rt-14-dev
         need ld.lld lld
         need llvm-objcopy llvm
         need dtc device-tree-compiler
@@ -49,6 +50,11 @@ for purpose; do
         need_file /usr/lib/u-boot/qemu-riscv64_smode/uboot.elf u-boot-qemu
         need mkimage u-boot-tools
         need qemu-riscv64 qemu-user
+        # Programs that run over the preloaded malloc.
+        need perl perl
+        need sqlite3 sqlite3
+        need redis-server redis-server
+        need redis-benchmark redis-tools
         ;;
     debug) need gdb-multiarch gdb-multiarch ;;
     format)
