@@ -20,31 +20,44 @@
  *             compare-and-swap, taken whole by the owner when it runs dry, and
  *             given to their slabs eight at a time
  *   gift      a slab for a CPU. A CPU without a slab sets its bit in "hungry" and
- *             takes the locked call, which serves the request from a fresh slab
- *             and leaves that slab for the CPU
- *   returned  empty slabs, which the next locked call gives to the span manager
- * So every CPU path is bounded, and the locked calls need no CPU number.
+ *             takes the locked call, which serves the request from a slab and
+ *             leaves that slab for the CPU, who is its owner once it has taken it
+ *   returned  empty slabs, which later locked calls give to the span manager
+ * So every CPU path is bounded, and the locked calls need no CPU number. What
+ * several CPUs may look at (state, owner, the grid) is accessed with relaxed
+ * atomic operations; what hands memory over, with release and acquire.
  *
  * Classes: 8 bytes apart to 208, then what divides pages well, at most 12.5 %
  * apart from 64 up, but for 400..448..512 (two sizes of which a page holds
- * equally many are one class) and 3584..4096. Objects are carved eight at a
- * time, when the free list is empty, so no call ever pays for a whole slab.
- * Larger blocks, and alignments above a page, are spans of pages.
+ * equally many are one class) and 3584..4096. From 208 up they are multiples of
+ * 16, so a size rounded to 16 has a class that is aligned to 16. Objects are
+ * carved sixteen at a time, when the free list is empty, so no call ever pays
+ * for a whole slab. Larger blocks, and alignments above a page, are spans of pages.
  *
- * Hardening. 1: the size must be of the class, the address on the grid of the
- * objects that were carved, and the first word must not look like a link. Links
- * are offsets, rotated and mixed with a key of the slab; a word that decodes to
- * an offset is a link with a certainty of 2^-48, and alloc clears it, so a double
- * free is seen at the call without a search. A link that does not decode isolates
- * the slab. 2: eight bytes of canary behind every block, poison verified before
- * reuse, objects carved in random order. 3: freed objects wait in a ring before
- * they can be handed out, and a slab's whole list is walked when it gets active.
+ * Giving back. A CPU keeps one empty slab per class besides the active one. When
+ * memory is out, or wanted back, the lock holder takes what waits for it and,
+ * since it can pin the CPU it runs on, what that CPU holds; the other CPUs find
+ * their bit in "asked" when they next leave the fast path, and give up theirs.
+ * With no piece free, take_free costs the frees that it completes, each once.
  *
- * Shortcomings: objects in the inbox of a CPU that never allocates again stay
- * there, and so does an empty active slab per class, which can hold a piece
- * back; blocks above 4096 bytes are rounded up to pages; used_bytes walks the
- * page records; at most BYTE_SLAB_PIECES pieces; the secret comes from addresses,
- * which stops accidents, not an attacker who can guess them.
+ * Hardening. 1: the size must be of the class, the address that of an object that
+ * was carved (one multiplication, see on_grid), and the first word must not look
+ * like a link. Links are offsets, rotated and mixed with a key of the slab; a
+ * word is a link when 48 of its bits decode to zero, and alloc clears it, so a
+ * double free is seen at the call without a search, and live data are taken for
+ * a link once in 2^48. A link that does not decode isolates the slab: it has no
+ * owner any more, what is live in it can still be freed, nothing is reused. 2:
+ * eight bytes of canary behind every block, poison verified before reuse, objects
+ * carved in random order. 3: freed objects wait in a ring before they can be
+ * handed out, and a slab's whole list is walked when it gets active.
+ *
+ * Shortcomings: what a CPU that never leaves its fast path again holds, in its
+ * inbox or as empty slabs, can keep a piece from going back; blocks above 4096
+ * bytes are rounded up to pages, and a small block at a large alignment is as
+ * large as that; used_bytes walks the page records, and like walk and check is
+ * exact only while no CPU is in a local call; at most BYTE_SLAB_PIECES pieces;
+ * the secret comes from addresses, which stops accidents, not an attacker who
+ * can guess them.
  */
 #include <mm/byte_slab.h>
 #include <mm/port.h>
@@ -181,11 +194,13 @@ static inline void *pop(struct slab *s)
 
 static inline void push(struct slab *s, void *p)
 {
+	uintptr_t link = object_link(s, p);
+
 	store_link(s, p, s->head);
-	s->head = object_link(s, p);
+	s->head = link;
 }
 
-/* --- Geometry ----------------------------------------------------------------------------- */
+/* --- Geometry ------------------------------------------------------------------------------- */
 
 static inline size_t object_size(const struct slab *s)
 {
@@ -262,7 +277,7 @@ static inline size_t objects_carved(const struct slab *s)
 	return s->limit / grid_unit(s);
 }
 
-/* --- Hardening 2: canary and poison ----------------------------------------------------------- */
+/* --- Hardening 2: canary and poison --------------------------------------------------------- */
 
 static uint64_t canary_of(const struct byte_slab *a, const void *p)
 {
@@ -303,7 +318,7 @@ static bool poison_intact(const void *p, size_t nbytes)
 	return true;
 }
 
-/* --- Slabs of one owner ------------------------------------------------------------------------ */
+/* --- Slabs of one owner --------------------------------------------------------------------- */
 
 static void partial_add(struct slab_cpu *c, struct slab *s)
 {
@@ -441,7 +456,7 @@ static bool carve(const struct byte_slab *a, struct slab *s)
 	return true;
 }
 
-/* --- Between CPUs ------------------------------------------------------------------------------- */
+/* --- Between CPUs --------------------------------------------------------------------------- */
 
 /*
  * The chain of an inbox runs through the second words; the first ones say "free".
@@ -475,15 +490,19 @@ static void free_verified(struct byte_slab *a, struct slab_cpu *c, struct slab *
 		push_remote(a, owner, s, p);
 }
 
+static struct slab *slab_in(const struct slab_piece *piece, uintptr_t addr)
+{
+	struct slab *s = slab_page_of(piece, addr);
+
+	return state_of(s) == SLAB_INNER ? s - s->back : s;
+}
+
 /* The slab of an address in a piece, or NULL. */
 static struct slab *slab_at(const struct byte_slab *a, uintptr_t addr)
 {
 	const struct slab_piece *piece = slab_piece_of(a, addr);
-	struct slab *s = piece ? slab_page_of(piece, addr) : NULL;
 
-	if (s && state_of(s) == SLAB_INNER)
-		s -= s->back;
-	return s;
+	return piece ? slab_in(piece, addr) : NULL;
 }
 
 /* The first of the chain that c took from its inbox, verified; NULL: none, or the rest is lost. */
@@ -607,7 +626,7 @@ static void *alloc_own(struct byte_slab *a, struct slab_cpu *c, size_t class)
 	return NULL;
 }
 
-/* --- The locked side ---------------------------------------------------------------------------- */
+/* --- The locked side ------------------------------------------------------------------------ */
 
 static struct slab *slab_new(struct byte_slab *a, size_t class)
 {
@@ -772,7 +791,7 @@ static void *alloc_object(struct byte_slab *a, size_t class)
 	struct slab_cpu *c;
 	void *p;
 
-	collect(a, 2);
+	collect(a, 1);
 	c = hungry_cpu(a);
 	p = c ? alloc_with_gift(a, c, class) : NULL;
 	if (!p)
@@ -794,7 +813,7 @@ static void *alloc_run(struct byte_slab *a, size_t nbytes, size_t align)
 
 	if (align < MM_PAGE_SIZE)
 		align = MM_PAGE_SIZE;
-	collect(a, 2);
+	collect(a, 1);
 	s = slab_span_get(a, pages_for(nbytes), align);
 	if (!s) {
 		trim(a);
@@ -819,7 +838,7 @@ static enum mm_fault_kind free_run(struct byte_slab *a, struct slab *s, void *p,
 	return MM_FAULT_NONE;
 }
 
-/* --- Allocation ---------------------------------------------------------------------------------- */
+/* --- Allocation ----------------------------------------------------------------------------- */
 
 /* Level 2 and up: was it written while free? Then it is left alone for good. */
 static bool finish(const struct byte_slab *a, void *p, size_t size, size_t class)
@@ -879,12 +898,15 @@ void *byte_slab_alloc_fast(struct byte_alloc *base, size_t size, size_t align, u
 static void *byte_slab_alloc_local(struct byte_alloc *base, size_t size, size_t align,
 				   unsigned int cpu)
 {
-	void *p = byte_slab_alloc_fast(base, size, align, cpu);
+	void *p;
 
+	if (unlikely(size > BYTE_SLAB_MAX))
+		return NULL;
+	p = byte_slab_alloc_fast(base, size, align, cpu);
 	return unlikely(!p) ? alloc_local_any(slab_of(base), size, align, cpu) : p;
 }
 
-/* --- Freeing --------------------------------------------------------------------------------------- */
+/* --- Freeing -------------------------------------------------------------------------------- */
 
 /* The checks of level 1, in the order that names the fault best. */
 static enum mm_fault_kind verify(const struct byte_slab *a, const struct slab *s, const void *p,
@@ -953,7 +975,7 @@ dealloc_any(struct byte_slab *a, struct slab_cpu *c, void *p, size_t size, size_
 
 	if (!piece)
 		return locked ? MM_FAULT_FOREIGN : MM_FAULT_KINDS;
-	s = slab_at(a, (uintptr_t)p);
+	s = slab_in(piece, (uintptr_t)p);
 	if (!is_slab(s) && !locked)
 		return MM_FAULT_KINDS;
 	switch (state_of(s)) {
@@ -1002,6 +1024,8 @@ static enum mm_fault_kind byte_slab_dealloc_local(struct byte_alloc *base, void 
 
 	if (byte_slab_dealloc_fast(base, p, size, align, cpu))
 		return MM_FAULT_NONE;
+	if (size > BYTE_SLAB_MAX)
+		return MM_FAULT_KINDS;
 	answer(a, c);
 	return dealloc_any(a, c, p, size, align);
 }
@@ -1014,7 +1038,7 @@ static enum mm_fault_kind byte_slab_dealloc(struct byte_alloc *base, void *p, si
 	return dealloc_any(a, shared_state(a), p, size, align);
 }
 
-/* --- Everything else --------------------------------------------------------------------------------- */
+/* --- Everything else ------------------------------------------------------------------------ */
 
 static enum alloc_result byte_slab_add_memory(struct byte_alloc *base, void *start, size_t nbytes)
 {
@@ -1188,12 +1212,14 @@ static bool free_objects(const struct slab *s, uint64_t map[MAX_OBJECTS / 64], s
 
 	if (!list_intact(s))
 		return false;
-	for (uintptr_t link = s->head; link != NO_OBJECT; link = load_link(s, link_object(s, link))) {
-		size_t i = ((uintptr_t)link_object(s, link) - s->base) / object_size(s);
+	for (uintptr_t link = s->head; link != NO_OBJECT;) {
+		const void *p = link_object(s, link);
+		size_t i = ((uintptr_t)p - s->base) / object_size(s);
 
 		if (map[i / 64] >> (i % 64) & 1)
 			return false;
 		map[i / 64] |= (uint64_t)1 << (i % 64);
+		link = load_link(s, p);
 		n++;
 	}
 	*count = n;

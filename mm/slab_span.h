@@ -74,7 +74,7 @@ bool slab_span_take_free(struct byte_slab *a, struct slab_piece *out);
 
 const void *slab_span_check(const struct byte_slab *a);
 
-/* The piece that holds an address, or NULL. Right without a lock for the address of a live block. */
+/* The piece that holds an address, or NULL. Right without a lock when a live block is there. */
 const struct slab_piece *slab_piece_of(const struct byte_slab *a, uintptr_t addr);
 
 /* The record of the page at addr. Pre: the address is in the piece. */
