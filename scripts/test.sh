@@ -61,7 +61,7 @@ for level in 0 1 2 3; do
     host "host tests, hardening $level" make "$jobs" host-test HARDEN=$level
 done
 host "host tests, clang" make "$jobs" host-test HOSTCC=clang HB=build/host-clang
-host "host tests, threads under TSan" make "$jobs" host-test HOST_SAN=thread HOST_EXTRA=-Wno-tsan FILTER='mm/*threads*'
+host "host tests, threads under TSan" make "$jobs" host-test HOST_SAN=thread FILTER='mm/*threads*'
 for engine in tlsf slab buddy; do
     step "library and its embedding, $engine" make "$jobs" embed-test ALLOC=$engine
 done
