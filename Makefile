@@ -19,7 +19,7 @@ V      ?= 0
 ARCHES  := riscv64 aarch64
 ENGINES := tlsf slab buddy
 
-ifeq ($(filter $(ARCH),$(ARCHES) template),)
+ifeq ($(filter $(ARCH),$(ARCHES)),)
 $(error ARCH=$(ARCH): pick one of: $(ARCHES))
 endif
 ifeq ($(filter $(ALLOC),$(ENGINES)),)

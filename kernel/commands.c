@@ -69,7 +69,8 @@ static int cmd_heap(int argc, char **argv)
 	if (broken)
 		kprintf("  BROKEN at %p\n", broken);
 	else
-		kprintf("  all invariants hold; %lu faults reported since boot\n", mm_fault_count());
+		kprintf("  all invariants hold; %lu faults reported since boot\n",
+			mm_fault_count());
 	return 0;
 }
 COMMAND(heap, "heap", "", "byte allocator: use, and a check of all invariants", cmd_heap);

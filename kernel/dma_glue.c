@@ -27,9 +27,8 @@ static bool any_noncoherent(void)
  */
 static void reserve_pool(struct dma_config *config)
 {
-	struct page_request req = {.npages = POOL_BLOCK / MM_PAGE_SIZE,
-				   .align = POOL_BLOCK,
-				   .usage = PAGE_USAGE_DMA};
+	struct page_request req = {
+		.npages = POOL_BLOCK / MM_PAGE_SIZE, .align = POOL_BLOCK, .usage = PAGE_USAGE_DMA};
 	virt_addr_t va;
 
 	if (global_allocator_request_pages(global_allocator(), req, &va) != ALLOC_OK)

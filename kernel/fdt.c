@@ -190,7 +190,8 @@ static void note_phandle(struct fdt *fdt, uint32_t node, uint32_t at)
 		*hint = node;
 }
 
-/* Remember /chosen, which boot asks for several times; as a path finds it, with or without a unit. */
+/* Remember /chosen, which boot asks for several times; as a path finds it, with or without a unit.
+ */
 static void note_chosen(struct fdt *fdt, uint32_t node)
 {
 	const char *name = (const char *)fdt->tree + node + TOKEN_SIZE;

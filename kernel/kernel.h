@@ -15,7 +15,8 @@ __attribute__((noreturn)) void panic_end(void);
 /* log.c: a panic: whoever held the lock will not come back, and text must be seen at once. */
 void log_break_lock(void);
 
-/* memory.c: final page table, then the global allocator over all RAM. Panics when there is no memory. */
+/* memory.c: final page table, then the global allocator over all RAM. Panics when there is no
+ * memory. */
 void memory_init_tables(uint64_t fdt_pa);
 void memory_init(uint64_t fdt_pa);
 struct memmap *memory_map(void);

@@ -26,7 +26,8 @@ static void tree_open(const void *fdt_va, uint64_t fdt_pa)
 	int e = fdt_va ? fdt_open(&tree, fdt_va, TREE_WINDOW) : FDT_NOT_FOUND;
 
 	if (e < 0)
-		panic("device tree at 0x%lx: %s", fdt_pa, fdt_va ? fdt_error_text(e) : "none given");
+		panic("device tree at 0x%lx: %s", fdt_pa,
+		      fdt_va ? fdt_error_text(e) : "none given");
 }
 
 /* Of /cpus: the timebase, and what is said of the CPU that boots. */
@@ -111,17 +112,17 @@ static __attribute__((noreturn)) void run_jobs(void)
 void kernel_main(const void *fdt_va, uint64_t fdt_pa);
 void kernel_main(const void *fdt_va, uint64_t fdt_pa)
 {
-	arch_trap_init();			      /* from here on a fault is reported */
-	tree_open(fdt_va, fdt_pa);		      /* check the device tree, once */
-	pass_boot_info();			      /* timebase, ISA, PSCI method */
-	memory_init_tables(fdt_pa);		      /* final page table: image and tree */
-	driver_probe_all(&tree, DRIVER_CONSOLE);      /* the log becomes visible */
+	arch_trap_init();			 /* from here on a fault is reported */
+	tree_open(fdt_va, fdt_pa);		 /* check the device tree, once */
+	pass_boot_info();			 /* timebase, ISA, PSCI method */
+	memory_init_tables(fdt_pa);		 /* final page table: image and tree */
+	driver_probe_all(&tree, DRIVER_CONSOLE); /* the log becomes visible */
 	say_hello();
-	memory_init(fdt_pa);			      /* linear map, global allocator */
-	driver_probe_all(&tree, DRIVER_IRQCHIP);      /* interrupt controllers */
-	time_init();				      /* no alarm is set; the timer itself is a device */
+	memory_init(fdt_pa);			 /* linear map, global allocator */
+	driver_probe_all(&tree, DRIVER_IRQCHIP); /* interrupt controllers */
+	time_init();				 /* no alarm is set; the timer itself is a device */
 	arch_irq_enable();
-	dma_setup();				      /* what devices see of memory */
-	driver_probe_all(&tree, DRIVER_DEVICE);	      /* disks, power */
-	run_jobs();				      /* self-tests, the disks, prompt or power off */
+	dma_setup();				/* what devices see of memory */
+	driver_probe_all(&tree, DRIVER_DEVICE); /* disks, power */
+	run_jobs();				/* self-tests, the disks, prompt or power off */
 }

@@ -104,7 +104,8 @@ void kernel_irq(enum arch_irq_kind kind)
 		irq_handle_external();
 }
 
-/* AArch64: the timer is an interrupt of the controller; entry 2 of the node is the virtual timer. */
+/* AArch64: the timer is an interrupt of the controller; entry 2 of the node is the virtual timer.
+ */
 static int arm_timer_probe(const struct fdt_node *node)
 {
 	timer_action = (struct irq_action){.name = "timer", .handler = on_timer};

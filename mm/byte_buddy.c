@@ -58,7 +58,7 @@
 #define UNIT	      ((size_t)1 << UNIT_SHIFT)
 #define GRANULE_SHIFT 10u /* 64 units */
 #define GRANULE_UNITS ((size_t)64)
-#define LARGE_ORDER   6u  /* a granule and more */
+#define LARGE_ORDER   6u /* a granule and more */
 #define BIN_DEPTH     32u
 #define TAIL_BYTES    (MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
 #define POISON	      0xdfdfdfdfdfdfdfdfu
@@ -819,8 +819,7 @@ static bool find_order_hard(struct byte_buddy *h, unsigned int least, unsigned i
 	return find_order(h, least, order);
 }
 
-static __attribute__((noinline)) void *block_alloc(struct byte_buddy *h, size_t units,
-						   size_t align)
+static __attribute__((noinline)) void *block_alloc(struct byte_buddy *h, size_t units, size_t align)
 {
 	unsigned int least = order_for(units);
 	unsigned int order;
@@ -1081,7 +1080,8 @@ static void buddy_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx)
 			unsigned int bit = unit_in_granule(addr);
 			size_t nbytes = block_units(g, bit) << UNIT_SHIFT;
 
-			fn(ctx, (const void *)addr, nbytes, is_live(g, bit) && !quarantined(h, addr));
+			fn(ctx, (const void *)addr, nbytes,
+			   is_live(g, bit) && !quarantined(h, addr));
 			addr += nbytes;
 		}
 	}
@@ -1143,7 +1143,8 @@ static size_t list_length(const struct byte_buddy *h, unsigned int list, size_t 
 
 	for (const struct buddy_link *b = h->lists[list]; b && n <= most; b = b->next, n++) {
 		uintptr_t addr = (uintptr_t)b;
-		const struct buddy_piece *piece = const_plausible(h, b) ? piece_search(h, addr) : NULL;
+		const struct buddy_piece *piece =
+			const_plausible(h, b) ? piece_search(h, addr) : NULL;
 		unsigned int bit = unit_in_granule(addr);
 		const struct granule *g;
 

@@ -65,9 +65,9 @@
 #include "bits.h"
 #include "slab_span.h"
 
-#define SMALL_MAX      512u	    /* slabs of these sizes are a single page */
-#define SLAB_MAX_BYTES (7u << 12)   /* no slab is larger */
-#define MAX_OBJECTS    256u	    /* nor holds more objects */
+#define SMALL_MAX      512u	  /* slabs of these sizes are a single page */
+#define SLAB_MAX_BYTES (7u << 12) /* no slab is larger */
+#define MAX_OBJECTS    256u	  /* nor holds more objects */
 #define CARVE_BATCH    16u
 #define INBOX_BATCH    8u
 #define NO_OBJECT      (MM_HARDEN ? (uintptr_t)0xffff : 0)
@@ -87,12 +87,12 @@ struct slab_class {
 };
 
 static const struct slab_class classes[] = {
-	{16, 1}, {24, 1}, {32, 1}, {40, 1}, {48, 1}, {56, 1}, {64, 1}, {72, 1},
-	{80, 1}, {88, 1}, {96, 1}, {104, 1}, {112, 1}, {120, 1}, {128, 1}, {136, 1},
-	{144, 1}, {152, 1}, {160, 1}, {168, 1}, {176, 1}, {184, 1}, {192, 1}, {200, 1},
-	{208, 1}, {224, 1}, {240, 1}, {256, 1}, {272, 1}, {288, 1}, {304, 1}, {336, 1},
-	{368, 1}, {400, 1}, {448, 1}, {512, 1}, {576, 1}, {640, 5}, {704, 3}, {768, 3},
-	{816, 1}, {896, 2}, {960, 4}, {1024, 1}, {1152, 2}, {1280, 5}, {1360, 1}, {1440, 5},
+	{16, 1},   {24, 1},   {32, 1},	 {40, 1},   {48, 1},   {56, 1},	  {64, 1},   {72, 1},
+	{80, 1},   {88, 1},   {96, 1},	 {104, 1},  {112, 1},  {120, 1},  {128, 1},  {136, 1},
+	{144, 1},  {152, 1},  {160, 1},	 {168, 1},  {176, 1},  {184, 1},  {192, 1},  {200, 1},
+	{208, 1},  {224, 1},  {240, 1},	 {256, 1},  {272, 1},  {288, 1},  {304, 1},  {336, 1},
+	{368, 1},  {400, 1},  {448, 1},	 {512, 1},  {576, 1},  {640, 5},  {704, 3},  {768, 3},
+	{816, 1},  {896, 2},  {960, 4},	 {1024, 1}, {1152, 2}, {1280, 5}, {1360, 1}, {1440, 5},
 	{1536, 3}, {1632, 2}, {1792, 4}, {1904, 7}, {2048, 1}, {2304, 4}, {2560, 5}, {2720, 2},
 	{2864, 5}, {3072, 3}, {3264, 4}, {3584, 7}, {4096, 4},
 };
@@ -641,7 +641,7 @@ static struct slab *slab_new(struct byte_slab *a, size_t class)
 	}
 	s->head = NO_OBJECT;
 	s->left = 0;
-	s->class = (uint8_t)class;
+	s->class = (uint8_t) class;
 	s->key = mix(a->secret + s->base) | 1;
 	s->factor = (uint32_t)(((uint64_t)1 << 32) / size + 1);
 	s->limit = 0;
@@ -699,7 +699,7 @@ static void give_up(struct byte_slab *a, struct slab_cpu *c)
 	flush_quarantine(a, c);
 	take_gift(a, c, NCLASSES);
 	drain_all(a, c);
-	for (size_t class = 0; class < NCLASSES; class++) {
+	for (size_t class = 0; class < NCLASSES; class ++) {
 		give_up_active(a, c, class);
 		give_up_partial(a, c, class);
 	}
@@ -1051,8 +1051,8 @@ static void fill_class_table(struct byte_slab *a)
 
 	for (size_t i = 0; i <= BYTE_SLAB_MAX / 8; i++) {
 		if (i * 8 > classes[class].size)
-			class++;
-		a->class_of[i] = (uint8_t)class;
+			class ++;
+		a->class_of[i] = (uint8_t) class;
 	}
 }
 
@@ -1063,7 +1063,7 @@ static enum alloc_result byte_slab_init(struct byte_alloc *base, void *start, si
 	__builtin_memset((char *)a + sizeof(a->base), 0, sizeof(*a) - sizeof(a->base));
 	for (unsigned int i = 0; i <= SHARED; i++) {
 		a->cpu[i].index = i;
-		for (size_t class = 0; class < NCLASSES; class++)
+		for (size_t class = 0; class < NCLASSES; class ++)
 			a->cpu[i].active[class] = &no_slab;
 	}
 	a->secret = mix((uintptr_t)a ^ mix((uintptr_t)start + nbytes));

@@ -175,8 +175,8 @@ static size_t pages_between(uintptr_t meta, uintptr_t end)
 	if (end <= meta || end - meta < MM_PAGE_SIZE + sizeof(struct slab))
 		return 0;
 	n = (end - meta) / (MM_PAGE_SIZE + sizeof(struct slab));
-	while (n && mm_align_up(meta + n * sizeof(struct slab), MM_PAGE_SIZE) + n * MM_PAGE_SIZE >
-			    end)
+	while (n &&
+	       mm_align_up(meta + n * sizeof(struct slab), MM_PAGE_SIZE) + n * MM_PAGE_SIZE > end)
 		n--;
 	return n;
 }
@@ -365,8 +365,8 @@ static const void *check_piece(const struct byte_slab *a, const struct slab_piec
 		if (!s->npages || s->npages > (size_t)(end - s) || state_of(s) == SLAB_INNER ||
 		    s->base != p->base + (size_t)(s - p->meta) * MM_PAGE_SIZE)
 			return s;
-		if (is_free && (free_before || s[s->npages - 1].npages != s->npages ||
-				!listed(a, s)))
+		if (is_free &&
+		    (free_before || s[s->npages - 1].npages != s->npages || !listed(a, s)))
 			return s;
 		used += is_free ? 0 : s->npages;
 		free_before = is_free;

@@ -80,10 +80,11 @@
 #define FREE	  ((uint64_t)1)
 #define PREV_FREE ((uint64_t)2)
 #define WHOLE	  ((uint64_t)4) /* of a free block: it is all of its piece */
-#define HELD	  ((uint64_t)4) /* of a block that is not free: it is in a quick bin or the quarantine */
+#define HELD	  ((uint64_t)4) /* of a block that is not free: it is in a quick bin or the quarantine \
+				 */
 #define SEAL_SHIFT 48u
-#define SEAL_MASK (MM_HARDEN ? ~(uint64_t)0 << SEAL_SHIFT : 0)
-#define SIZE_MASK (~SEAL_MASK & ~(uint64_t)7)
+#define SEAL_MASK  (MM_HARDEN ? ~(uint64_t)0 << SEAL_SHIFT : 0)
+#define SIZE_MASK  (~SEAL_MASK & ~(uint64_t)7)
 
 struct tlsf_block {
 	uint64_t head;
@@ -170,7 +171,8 @@ static inline uint64_t seal(const struct byte_tlsf *h, uintptr_t p, size_t size,
 	if (!MM_HARDEN)
 		return 0;
 	return ((p ^ h->secret) * 0x9e3779b97f4a7c15u + align * 0x03f79d71b4cb0a89u +
-		((uint64_t)size << SEAL_SHIFT)) & SEAL_MASK;
+		((uint64_t)size << SEAL_SHIFT)) &
+	       SEAL_MASK;
 }
 
 /* --- Pieces of memory ------------------------------------------------------- */
@@ -402,7 +404,8 @@ static bool poison_intact(const struct tlsf_block *b, uintptr_t from, uintptr_t 
 	return from >= to;
 }
 
-/* Reported, and the block used all the same: its metadata were verified, its contents are nobody's. */
+/* Reported, and the block used all the same: its metadata were verified, its contents are nobody's.
+ */
 static void verify_poison(const struct tlsf_block *b, uintptr_t from, size_t nbytes)
 {
 	if (MM_HARDEN >= 2 && !poison_intact(b, from, from + nbytes))
@@ -664,8 +667,7 @@ static inline struct tlsf_block *find_from(struct byte_tlsf *h, size_t i)
 	while ((i = list_search(h, i)) < NLISTS) {
 		struct tlsf_block *b = h->lists[i];
 
-		if (!MM_HARDEN ||
-		    (b->at == &h->lists[i] && tags_agree(h, b) && next_agrees(h, b)))
+		if (!MM_HARDEN || (b->at == &h->lists[i] && tags_agree(h, b) && next_agrees(h, b)))
 			return b;
 		list_drop(h, i);
 	}
@@ -896,8 +898,7 @@ static bool tlsf_resize(struct byte_alloc *a, void *p, size_t old_size, size_t a
 static bool overlaps(const struct byte_tlsf *h, uintptr_t start, size_t nbytes)
 {
 	for (const struct tlsf_piece *p = h->pieces; p; p = p->next)
-		if (start < (uintptr_t)p->start + p->nbytes &&
-		    (uintptr_t)p->start < start + nbytes)
+		if (start < (uintptr_t)p->start + p->nbytes && (uintptr_t)p->start < start + nbytes)
 			return true;
 	return false;
 }
@@ -1014,8 +1015,8 @@ static size_t tlsf_block_size(const struct byte_alloc *a, const void *p)
 	const struct tlsf_block *b = block_of(p);
 	const struct tlsf_piece *piece = piece_search(const_tlsf_of(a), (uintptr_t)b);
 
-	if (!piece || (uintptr_t)p % UNIT || (b->head & (FREE | HELD)) ||
-	    size_of(b) < MIN_BLOCK || !walkable(piece, b))
+	if (!piece || (uintptr_t)p % UNIT || (b->head & (FREE | HELD)) || size_of(b) < MIN_BLOCK ||
+	    !walkable(piece, b))
 		return 0;
 	return size_of(b) - HEADER - TAIL;
 }
@@ -1040,7 +1041,8 @@ static void tlsf_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx)
 	for (const struct tlsf_piece *p = const_tlsf_of(a)->pieces; p; p = p->next) {
 		const struct tlsf_block *b = block_at(p->first);
 
-		for (; (uintptr_t)b < piece_end(p) && walkable(p, b); b = block_after(b, size_of(b)))
+		for (; (uintptr_t)b < piece_end(p) && walkable(p, b);
+		     b = block_after(b, size_of(b)))
 			fn(ctx, (const void *)payload(b), size_of(b) - HEADER,
 			   !(b->head & (FREE | HELD)));
 	}
@@ -1063,8 +1065,8 @@ static bool check_block(const struct byte_tlsf *h, const struct tlsf_block *b, b
 		return size_of(b) >= MIN_BLOCK && (MM_HARDEN || !(head & SEAL_MASK));
 	if (prev_free || (head & SEAL_MASK) || *footer(b, size_of(b)) != head)
 		return false;
-	if (!!(head & WHOLE) != (!size_of(after) && ((const struct tlsf_piece *)after)->first ==
-							    (uintptr_t)b))
+	if (!!(head & WHOLE) !=
+	    (!size_of(after) && ((const struct tlsf_piece *)after)->first == (uintptr_t)b))
 		return false;
 	if (MM_HARDEN >= 2 && !poison_intact(b, 0, UINTPTR_MAX))
 		return false;

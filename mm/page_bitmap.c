@@ -214,7 +214,8 @@ enum alloc_result page_alloc_add_foreign(struct page_alloc *a, void *memory, vir
 	return ALLOC_OK;
 }
 
-/* No cache may keep the bounds of a region that goes. Its span is the guard: zero admits nothing. */
+/* No cache may keep the bounds of a region that goes. Its span is the guard: zero admits nothing.
+ */
 static void forget_region(struct page_alloc *a, const struct page_region *r)
 {
 	for (unsigned int cpu = 0; cpu < MM_MAX_CPUS; cpu++)

@@ -57,8 +57,13 @@
 
 /* aligned_bits[q]: the positions in a word where a block of 2^q may start. */
 static const uint64_t aligned_bits[7] = {
-	~(uint64_t)0,	       0x5555555555555555u, 0x1111111111111111u, 0x0101010101010101u,
-	0x0001000100010001u, 0x0000000100000001u, 1,
+	~(uint64_t)0,
+	0x5555555555555555u,
+	0x1111111111111111u,
+	0x0101010101010101u,
+	0x0001000100010001u,
+	0x0000000100000001u,
+	1,
 };
 
 static size_t min_size(size_t a, size_t b)
@@ -77,7 +82,8 @@ static uint64_t bit_range(size_t lo, size_t hi)
 	return ~(uint64_t)0 >> (64 - (hi - lo)) << lo;
 }
 
-/* How many orders of aligned blocks the set bits hold; none when all are set, for that is the next level's. */
+/* How many orders of aligned blocks the set bits hold; none when all are set, for that is the next
+ * level's. */
 static unsigned int count_orders(uint64_t bits)
 {
 	unsigned int n = 0;
@@ -289,7 +295,8 @@ static void set_states(struct page_region *r, size_t i, size_t n, unsigned int s
 	}
 	if (lo)
 		set_state_bits(&r->states[first++], state_range(lo, PAGE_STATES_WORD), state);
-	__builtin_memset(&r->states[first], (int)(state * 0x11u), (last - first) * sizeof(uint64_t));
+	__builtin_memset(&r->states[first], (int)(state * 0x11u),
+			 (last - first) * sizeof(uint64_t));
 	if (hi)
 		set_state_bits(&r->states[last], state_range(0, hi), state);
 }
@@ -344,7 +351,8 @@ bool page_region_count(const struct page_region *r, size_t i, size_t n,
 
 /* --- Search ------------------------------------------------------------- */
 
-/* The lowest aligned block of 2^order pages, from the lowest level that has one. Pre: order <= 12. */
+/* The lowest aligned block of 2^order pages, from the lowest level that has one. Pre: order <= 12.
+ */
 static size_t find_block(const struct page_region *r, unsigned int order)
 {
 	size_t c;
@@ -414,7 +422,8 @@ static size_t next_chunk(const struct page_region *r, unsigned int order, size_t
 	size_t best = page_tree_next(&r->shape, r->set[PAGE_SET_CHUNKS], c);
 
 	if (order < PAGE_SET_CHUNKS)
-		best = min_size(best, page_tree_next(&r->shape, r->set[max_size(order, PAGE_SET_GROUPS)], c));
+		best = min_size(best, page_tree_next(&r->shape,
+						     r->set[max_size(order, PAGE_SET_GROUPS)], c));
 	if (order < PAGE_SET_GROUPS)
 		best = min_size(best, page_tree_next(&r->shape, r->set[order], c));
 	return best;
@@ -635,8 +644,7 @@ struct page_region *page_region_create(void *memory, uintptr_t pn, size_t npages
 
 /* --- Checking ----------------------------------------------------------- */
 
-static bool group_is_sound(const struct page_region *r, size_t c, unsigned int g,
-			   size_t counts[16])
+static bool group_is_sound(const struct page_region *r, size_t c, unsigned int g, size_t counts[16])
 {
 	const struct page_chunk *ch = &r->chunks[c];
 	uint64_t bits = ch->free[g];

@@ -24,12 +24,13 @@
 
 /* States of a page, four bits each: 0 is free (or never touched). */
 #define PAGE_STATE_PARKED ((unsigned int)PAGE_USAGE_CPU_CACHE)
-#define PAGE_STATE_LIVE	  8u /* | enum page_usage */
+#define PAGE_STATE_LIVE	  8u  /* | enum page_usage */
 #define PAGE_STATES_WORD  16u /* states in a word */
 
 struct page_chunk {
 	uint64_t whole;	    /* bit g: group g is wholly free */
-	uint64_t partly[6]; /* [q], bit g: group g is partly free, with an aligned free block of 2^q */
+	uint64_t partly[6]; /* [q], bit g: group g is partly free, with an aligned free block of 2^q
+			     */
 	uint64_t free[64];  /* the bitmap: 1 is free */
 	uint8_t orders[64]; /* how many of partly[] have the bit of group g */
 	uint64_t whole_orders; /* how many of the sets from PAGE_SET_GROUPS on have this chunk */
@@ -37,20 +38,20 @@ struct page_chunk {
 
 struct page_region {
 	struct page_region *next;
-	uintptr_t origin;     /* address of the region as it was added */
-	uintptr_t first_pn;   /* page numbers (address / page size) of all that is ours, */
-	uintptr_t end_pn;     /* metadata included */
-	uintptr_t base_pn;    /* page number of index 0 */
-	size_t begin, end;    /* managed indices */
-	size_t free_pages;    /* without the parked ones */
-	size_t ready_end;     /* every chunk below this index has been written */
+	uintptr_t origin;   /* address of the region as it was added */
+	uintptr_t first_pn; /* page numbers (address / page size) of all that is ours, */
+	uintptr_t end_pn;   /* metadata included */
+	uintptr_t base_pn;  /* page number of index 0 */
+	size_t begin, end;  /* managed indices */
+	size_t free_pages;  /* without the parked ones */
+	size_t ready_end;   /* every chunk below this index has been written */
 	size_t nchunks;
 	size_t metadata_bytes;
-	uint64_t phys;	      /* of index `begin` */
+	uint64_t phys; /* of index `begin` */
 	enum page_zone zone;
 	struct page_tree_shape shape;
 	uint64_t *set[PAGE_SETS];
-	uint64_t *ready;      /* bit c: the metadata of chunk c have been written */
+	uint64_t *ready; /* bit c: the metadata of chunk c have been written */
 	struct page_chunk *chunks;
 	uint64_t *states;
 };
@@ -73,7 +74,8 @@ bool page_region_is_free(const struct page_region *r, size_t i, size_t n);
 /* Take free pages, which get the given state. */
 void page_region_take(struct page_region *r, size_t i, size_t n, unsigned int state);
 
-/* Take up to n (<= 64) free pages, wherever they lie, as parked ones; how many were put into out. */
+/* Take up to n (<= 64) free pages, wherever they lie, as parked ones; how many were put into out.
+ */
 size_t page_region_take_parked(struct page_region *r, size_t n, uint32_t *out);
 
 /*

@@ -17,7 +17,8 @@
 
 struct page_tree_shape {
 	unsigned int levels;
-	size_t offset[PAGE_TREE_LEVELS + 1]; /* first word of each level, then the number of words */
+	size_t offset[PAGE_TREE_LEVELS +
+		      1]; /* first word of each level, then the number of words */
 };
 
 /* Pre: 0 < capacity <= 2^30. */

@@ -33,8 +33,8 @@ struct slab {
 	uint16_t owner; /* CPU, or MM_MAX_CPUS for the locked calls, or a SLAB_... below; atomic */
 	uint8_t class;
 	uint8_t state;
-	uint64_t key;	  /* encodes the links */
-	uintptr_t base;	  /* address of the first byte */
+	uint64_t key;	 /* encodes the links */
+	uintptr_t base;	 /* address of the first byte */
 	uint32_t factor; /* offset * factor < limit: an object begins there (byte_slab.c) */
 	uint32_t limit;	 /* atomic */
 	uint16_t least;	 /* smallest size of the class, and how many more there are */

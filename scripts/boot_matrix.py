@@ -48,6 +48,30 @@ def through_uboot(arch):
                 prompt=b"Hit any key", answer=b"\n\nbooti %#x - ${fdtcontroladdr}\n" % address)
 
 
+def noncoherent_tree():
+    """The tree of a machine whose devices do not see the caches. QEMU has none, so the property is put in."""
+    tree = "build/noncoherent.dtb"
+    cpu = "rv64,svpbmt=true"
+    os.makedirs("build", exist_ok=True)
+    args = qemu.command(cell("riscv64", cpu=cpu), [])
+    args[args.index("-M") + 1] += ",dumpdtb=" + tree
+    subprocess.run(args, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(["fdtput", tree, "/soc", "dma-noncoherent"], check=True)
+    return cell("riscv64", cpu=cpu, disks=0, extra=("-dtb", tree), expect=("pool of .* KiB, not cached",))
+
+
+# What a person types at the prompt, with an error of each kind, and what must come of it.
+TYPED = ["hepl", "help", "mem", "pages", "heap", "dma", "walk", "walk 0xffffffff80200000", "blk", "blk vda 0", "irq",
+         "dt", "test lib/*", "blkx\x7f", "poweroff"]
+SHOWN = ("hepl: no such command", "usage: walk ADDR", "physical 0x.*r-x, normal", r"vda: \d+ sectors", "all invariants hold",
+         "virtio,mmio", r"RAM .* KiB", "spurious: 0")
+
+
+def prompt_cell(arch):
+    return cell(arch, append="prompt test=lib/*", prompt=b"mica> ", expect=SHOWN,
+                answer="".join(t + "\r" for t in TYPED).encode())
+
+
 def cells():
     c = {}
     for arch in ("riscv64", "aarch64"):
@@ -64,12 +88,14 @@ def cells():
         c[arch + " three disks"] = cell(arch, disks=3)
         c[arch + " initrd"] = cell(arch, extra=initrd())
         c[arch + " two NUMA nodes"] = cell(arch, mem="512M", smp=2, extra=NUMA)
+        c[arch + " prompt"] = prompt_cell(arch)
         c[arch + " 4 CPUs"] = cell(arch, smp=4)
     # QEMU 7.2 gives every CPU Sv57, so kernels that do not try it stand for CPUs without.
     c["riscv64 sifive-u54"] = cell("riscv64", cpu="sifive-u54")
     c["riscv64 Sv39"] = cell("riscv64", variant="-sv39", cpu="sifive-u54")
     c["riscv64 Sv48"] = cell("riscv64", variant="-sv48")
     c["riscv64 svpbmt"] = cell("riscv64", cpu="rv64,svpbmt=true")
+    c["riscv64 svpbmt, not coherent"] = noncoherent_tree()
     c["riscv64 sifive_u"] = cell("riscv64", machine="sifive_u", smp=2, mem="256M", disks=0, powers_off=False)
     for cpu in ("cortex-a57", "cortex-a72", "max"):
         c["aarch64 " + cpu] = cell("aarch64", cpu=cpu)

@@ -35,6 +35,7 @@ class Run:
     extra: tuple = ()
     prompt: bytes = b""  # what the firmware asks, and what a person would type then
     answer: bytes = b""
+    expect: tuple = ()  # regular expressions that the output must match besides
     powers_off: bool = True  # False: the firmware has no way to
     kernel: bool = True  # False: something else in `extra` loads it
 
@@ -124,7 +125,8 @@ def pattern(nbytes):
 
 def judge(run, text, status, disks, scratch_before):
     """What is wrong with a run, in words; None when nothing is."""
-    results = re.findall(r"^(ok|not ok) (\d+) (\S+)(.*)$", text, re.M)
+    boot_text = text.split("mica> ")[0]  # what is typed at the prompt may run tests again
+    results = re.findall(r"^(ok|not ok) (\d+) (\S+)(.*)$", boot_text, re.M)
     failed = [r[2] for r in results if r[0] != "ok"]
     plan = re.search(r"^1\.\.(\d+)\s*$", text, re.M)
     end = re.search(r"^mica: power off, status (\d+)", text, re.M)
@@ -141,6 +143,9 @@ def judge(run, text, status, disks, scratch_before):
         return "no power-off with status 0"
     if status != 0:
         return "QEMU's exit status is %s" % status
+    missing = [e for e in run.expect if not re.search(e, text, re.M)]
+    if missing:
+        return "no line like %r" % missing[0]
     seen = dict(re.findall(r"^disk (\w+) sha256 ([0-9a-f]{64})", text, re.M))
     wanted = []
     for (path, serial, _), before in zip(disks, scratch_before):

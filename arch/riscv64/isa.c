@@ -13,7 +13,8 @@
 struct riscv_isa riscv_isa;
 bool riscv_has_instret;
 
-/* "rv64imafdc_zicsr_svpbmt1p0": multi-letter names stand behind an underscore, a version may follow. */
+/* "rv64imafdc_zicsr_svpbmt1p0": multi-letter names stand behind an underscore, a version may
+ * follow. */
 static bool names_extension(const char *isa, const char *name)
 {
 	size_t n = strlen(name);

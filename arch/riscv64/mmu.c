@@ -23,7 +23,7 @@
 #include "riscv.h"
 #include "sbi.h"
 
-#define PA_BITS	   56
+#define PA_BITS	    56
 #define FLUSH_PAGES 64u /* a longer range flushes everything */
 
 static struct {

@@ -31,23 +31,23 @@
 
 #include <arch/arch.h>
 
-#define PTE_V	       ((uint64_t)1 << 0)
-#define PTE_R	       ((uint64_t)1 << 1)
-#define PTE_W	       ((uint64_t)1 << 2)
-#define PTE_X	       ((uint64_t)1 << 3)
-#define PTE_G	       ((uint64_t)1 << 5)
-#define PTE_A	       ((uint64_t)1 << 6)
-#define PTE_D	       ((uint64_t)1 << 7)
-#define PTE_LEAF       (PTE_R | PTE_W | PTE_X)
-#define PTE_PBMT_NC    ((uint64_t)1 << 61)
-#define PTE_PBMT_IO    ((uint64_t)2 << 61)
-#define PTE_PBMT_MASK  ((uint64_t)3 << 61)
-#define PTE_PPN_SHIFT  10
-#define PTE_PPN_MASK   ((((uint64_t)1 << 44) - 1) << PTE_PPN_SHIFT)
+#define PTE_V	      ((uint64_t)1 << 0)
+#define PTE_R	      ((uint64_t)1 << 1)
+#define PTE_W	      ((uint64_t)1 << 2)
+#define PTE_X	      ((uint64_t)1 << 3)
+#define PTE_G	      ((uint64_t)1 << 5)
+#define PTE_A	      ((uint64_t)1 << 6)
+#define PTE_D	      ((uint64_t)1 << 7)
+#define PTE_LEAF      (PTE_R | PTE_W | PTE_X)
+#define PTE_PBMT_NC   ((uint64_t)1 << 61)
+#define PTE_PBMT_IO   ((uint64_t)2 << 61)
+#define PTE_PBMT_MASK ((uint64_t)3 << 61)
+#define PTE_PPN_SHIFT 10
+#define PTE_PPN_MASK  ((((uint64_t)1 << 44) - 1) << PTE_PPN_SHIFT)
 /* Accessed and dirty are set from the start: nobody looks at them, and no CPU must update them. */
-#define PTE_ALWAYS     (PTE_V | PTE_G | PTE_A | PTE_D)
-#define TABLE_ENTRIES  512u
-#define BLOCK_SIZE     ((uint64_t)2 << 20) /* of an entry at level 1 */
+#define PTE_ALWAYS    (PTE_V | PTE_G | PTE_A | PTE_D)
+#define TABLE_ENTRIES 512u
+#define BLOCK_SIZE    ((uint64_t)2 << 20) /* of an entry at level 1 */
 
 #define SIE_SOFTWARE ((uint64_t)1 << 1)
 #define SIE_TIMER    ((uint64_t)1 << 5)

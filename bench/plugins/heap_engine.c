@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* One engine alone, without locks, behind the replay tool's heap_* interface. ENGINE: tlsf, slab or buddy. */
+/* One engine alone, without locks, behind the replay tool's heap_* interface. ENGINE: tlsf, slab or
+ * buddy. */
 #include <mm/byte_buddy.h>
 #include <mm/byte_slab.h>
 #include <mm/byte_tlsf.h>
@@ -9,10 +10,10 @@
 #define OPS	      CAT(byte_, ENGINE, _ops)
 
 /* Engines that offer their shortest path by name: it becomes a part of the caller. */
-#define HAS_FAST_tlsf	0
-#define HAS_FAST_slab	1
+#define HAS_FAST_tlsf  0
+#define HAS_FAST_slab  1
 #define HAS_FAST_buddy 0
-#define HAS_FAST	CAT(HAS_FAST_, ENGINE, )
+#define HAS_FAST       CAT(HAS_FAST_, ENGINE, )
 
 static struct CAT(byte_, ENGINE, ) heap;
 

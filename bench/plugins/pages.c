@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The page allocator, without locks, behind a page benchmark's page_* interface: one CPU, its cache in use. */
+/* The page allocator, without locks, behind a page benchmark's page_* interface: one CPU, its cache
+ * in use. */
 #include <string.h>
 
 #include "page_region.h"
@@ -34,8 +35,8 @@ int page_init(uintptr_t base, size_t n_pages, void *meta, size_t meta_size)
 
 __attribute__((noinline)) static uintptr_t alloc_slow(size_t n, unsigned int align_log2)
 {
-	struct page_request req = {.npages = n, .align = MM_PAGE_SIZE << align_log2,
-				   .usage = PAGE_USAGE_USER};
+	struct page_request req = {
+		.npages = n, .align = MM_PAGE_SIZE << align_log2, .usage = PAGE_USAGE_USER};
 	virt_addr_t va;
 
 	if (n == 1 && !align_log2) {
@@ -69,8 +70,8 @@ __attribute__((noinline)) static void free_slow(uintptr_t addr, size_t n)
 			return;
 	}
 	if (page_alloc_put(&pages, (virt_addr_t){addr}, n, &fault) != ALLOC_OK)
-		mm_fault_report(&(struct mm_fault){.kind = fault, .allocator = "pages",
-						   .ptr = (void *)addr});
+		mm_fault_report(&(struct mm_fault){
+			.kind = fault, .allocator = "pages", .ptr = (void *)addr});
 }
 
 __attribute__((flatten)) void page_free(uintptr_t addr, size_t n, unsigned int align_log2)

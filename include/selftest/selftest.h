@@ -26,11 +26,11 @@ struct selftest {
 	size_t may_keep_pages;
 };
 
-#define SELFTEST_KEEPS(module, test, pages)                                                        \
-	static void selftest_##module##_##test(void);                                              \
-	static const struct selftest selftest_entry_##module##_##test                              \
-		__attribute__((section("selftests"), used, aligned(8))) = {                        \
-			#module "/" #test, selftest_##module##_##test, (pages)};                   \
+#define SELFTEST_KEEPS(module, test, pages)                                      \
+	static void selftest_##module##_##test(void);                            \
+	static const struct selftest selftest_entry_##module##_##test            \
+		__attribute__((section("selftests"), used, aligned(8))) = {      \
+			#module "/" #test, selftest_##module##_##test, (pages)}; \
 	static void selftest_##module##_##test(void)
 
 #define SELFTEST(module, test) SELFTEST_KEEPS(module, test, 0)
@@ -62,12 +62,12 @@ static inline uint64_t selftest_random(uint64_t *state)
 	return z ^ (z >> 31);
 }
 
-#define CHECK_OR(cond, ret)                                                                        \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			selftest_fail(__FILE__, __LINE__, #cond);                                  \
-			return ret;                                                                \
-		}                                                                                  \
+#define CHECK_OR(cond, ret)                                       \
+	do {                                                      \
+		if (!(cond)) {                                    \
+			selftest_fail(__FILE__, __LINE__, #cond); \
+			return ret;                               \
+		}                                                 \
 	} while (0)
 
 #define CHECK(cond) CHECK_OR(cond, )

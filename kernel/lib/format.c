@@ -5,7 +5,7 @@
 struct spec {
 	bool left, zero;
 	unsigned int width;
-	int precision; /* -1: none */
+	int precision;	    /* -1: none */
 	unsigned int longs; /* 0 int, 1 long or size_t, 2 long long */
 };
 
@@ -104,7 +104,8 @@ static void convert(const struct sink *out, char c, const struct spec *sp, va_li
 	case 'd':
 	case 'i':
 		i = next_signed(sp, ap);
-		emit_number(out, sp, i < 0 ? "-" : "", i < 0 ? -(uint64_t)i : (uint64_t)i, 10, false);
+		emit_number(out, sp, i < 0 ? "-" : "", i < 0 ? -(uint64_t)i : (uint64_t)i, 10,
+			    false);
 		break;
 	case 'u':
 		emit_number(out, sp, "", next_unsigned(sp, ap), 10, false);

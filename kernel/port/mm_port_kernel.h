@@ -50,7 +50,7 @@ static inline int mm_port_cache_flush(virt_addr_t va, size_t nbytes)
 
 /* In kernel/mm_port.c, behind the log. */
 __attribute__((format(printf, 2, 3))) void mm_port_log(enum mm_log_level level, const char *fmt,
-							...);
+						       ...);
 
 #define mm_port_panic panic
 

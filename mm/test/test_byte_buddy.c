@@ -46,7 +46,8 @@ static void map_free(void *ctx, const void *block, size_t nbytes, bool used)
 	m->hash = (m->hash ^ (uintptr_t)block) * 0x9e3779b97f4a7c15u + nbytes;
 }
 
-/* The blocks once all that waits for reuse is merged, which a request that cannot be met has done. */
+/* The blocks once all that waits for reuse is merged, which a request that cannot be met has done.
+ */
 static struct free_map merged(struct byte_alloc *a)
 {
 	struct free_map m = {0, 0, 0};
@@ -57,7 +58,8 @@ static struct free_map merged(struct byte_alloc *a)
 	return m;
 }
 
-/* Whatever was allocated and freed in whatever order, the blocks are again those of a fresh heap. */
+/* Whatever was allocated and freed in whatever order, the blocks are again those of a fresh heap.
+ */
 SELFTEST(mm, buddy_merges_completely)
 {
 	enum { SLOTS = 200 };

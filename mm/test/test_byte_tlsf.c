@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What only the TLSF engine promises: its overhead, its fit, merging, and what it does with broken lists. */
+/* What only the TLSF engine promises: its overhead, its fit, merging, and what it does with broken
+ * lists. */
 #include <mm/byte_tlsf.h>
 #include <mm/fault.h>
 #include <selftest/selftest.h>
@@ -240,8 +241,8 @@ SELFTEST(mm, tlsf_resize)
 /* A header that was written over is told, whatever it was written with; repaired, all is well. */
 SELFTEST(mm, tlsf_smashed_header)
 {
-	static const uint64_t words[] = {0, 1, 64, UINT64_MAX, 0x4141414141414141u,
-					 0xffffffc000000000u};
+	static const uint64_t words[] = {
+		0, 1, 64, UINT64_MAX, 0x4141414141414141u, 0xffffffc000000000u};
 	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
 	uint64_t *p, good;
 	size_t used;
@@ -295,7 +296,8 @@ SELFTEST(mm, tlsf_smashed_links)
 	CHECK(!result);
 }
 
-/* What the free block in front says about itself was written over: its neighbour is not merged with it. */
+/* What the free block in front says about itself was written over: its neighbour is not merged with
+ * it. */
 SELFTEST(mm, tlsf_smashed_tag)
 {
 	struct byte_alloc *a = start(selftest_memory(POOL), POOL);

@@ -30,10 +30,10 @@ static uint8_t *region_at(uint64_t phys, size_t nbytes)
 
 static enum alloc_result get(size_t npages, size_t align, virt_addr_t *out)
 {
-	return page_alloc_get(&pages,
-			      (struct page_request){.npages = npages, .align = align,
-						    .usage = PAGE_USAGE_USER},
-			      out);
+	return page_alloc_get(
+		&pages,
+		(struct page_request){.npages = npages, .align = align, .usage = PAGE_USAGE_USER},
+		out);
 }
 
 static enum alloc_result put(uintptr_t start, size_t npages)
@@ -75,8 +75,7 @@ SELFTEST(mm, page_add_bad)
 	      ALLOC_INVALID_PARAM);
 	CHECK(page_alloc_add_region(&pages, (virt_addr_t){UINTPTR_MAX - 100}, 102) ==
 	      ALLOC_INVALID_PARAM);
-	CHECK(page_alloc_add_region(&pages, (virt_addr_t){0x10800}, 0x1000) ==
-	      ALLOC_INVALID_PARAM);
+	CHECK(page_alloc_add_region(&pages, (virt_addr_t){0x10800}, 0x1000) == ALLOC_INVALID_PARAM);
 	CHECK(page_alloc_add_region(&pages, virt_addr(m), MM_PAGE_SIZE) == ALLOC_MEMORY_OVERLAP);
 	CHECK(page_alloc_add_region(&pages, virt_addr(m + REGION_BYTES - MM_PAGE_SIZE),
 				    REGION_BYTES) == ALLOC_MEMORY_OVERLAP);
@@ -97,7 +96,8 @@ SELFTEST(mm, page_request_bad)
 	CHECK(get(SIZE_MAX >> MM_PAGE_SHIFT, MM_PAGE_SIZE, &va) == ALLOC_NO_MEMORY);
 	CHECK(get(1, (size_t)1 << 63, &va) == ALLOC_NO_MEMORY);
 	CHECK(page_alloc_get(&pages,
-			     (struct page_request){.npages = 1, .align = MM_PAGE_SIZE,
+			     (struct page_request){.npages = 1,
+						   .align = MM_PAGE_SIZE,
 						   .usage = PAGE_USAGE_CPU_CACHE},
 			     &va) == ALLOC_INVALID_PARAM);
 	CHECK(va.value == 7 && page_alloc_used(&pages) == 0 && !page_alloc_check(&pages));
@@ -214,8 +214,8 @@ SELFTEST(mm, page_zones)
 {
 	uint8_t *m = region_at(((uint64_t)1 << 32) - REGION_BYTES / 2, REGION_BYTES);
 	uintptr_t middle = (uintptr_t)m + REGION_BYTES / 2;
-	struct page_request low = {.npages = 1, .align = MM_PAGE_SIZE, .zone = PAGE_ZONE_LOW,
-				   .usage = PAGE_USAGE_DMA};
+	struct page_request low = {
+		.npages = 1, .align = MM_PAGE_SIZE, .zone = PAGE_ZONE_LOW, .usage = PAGE_USAGE_DMA};
 	struct page_region_info info;
 	virt_addr_t va;
 
@@ -236,7 +236,9 @@ SELFTEST(mm, page_physical_limit)
 {
 	uint64_t phys = (uint64_t)1 << 24;
 	uint8_t *m = region_at(phys, REGION_BYTES);
-	struct page_request req = {.npages = 2, .align = MM_PAGE_SIZE, .usage = PAGE_USAGE_DMA,
+	struct page_request req = {.npages = 2,
+				   .align = MM_PAGE_SIZE,
+				   .usage = PAGE_USAGE_DMA,
 				   .phys_limit = phys + REGION_BYTES / 2};
 	virt_addr_t va;
 	size_t n = 0;
@@ -294,10 +296,12 @@ SELFTEST(mm, page_cpu_cache)
 	CHECK(!page_free_one_local(&pages, virt_addr(NULL), 0, &fault));
 	CHECK(page_free_one_local(&pages, va, 0, &fault));
 	CHECK(!page_free_one_local(&pages, va, 0, &fault));
-	CHECK(put_fault(va.value, 1) == MM_FAULT_DOUBLE_FREE && !page_alloc_is_allocated(&pages, va));
+	CHECK(put_fault(va.value, 1) == MM_FAULT_DOUBLE_FREE &&
+	      !page_alloc_is_allocated(&pages, va));
 	CHECK(page_alloc_usage(&pages, PAGE_USAGE_CPU_CACHE) == parked);
 	/* Out of one door, in through the other. */
-	CHECK(page_alloc_one_local(&pages, PAGE_USAGE_TABLE, 0, &va) && put(va.value, 1) == ALLOC_OK);
+	CHECK(page_alloc_one_local(&pages, PAGE_USAGE_TABLE, 0, &va) &&
+	      put(va.value, 1) == ALLOC_OK);
 	CHECK(get(1, MM_PAGE_SIZE, &other) == ALLOC_OK);
 	CHECK(page_free_one_local(&pages, other, 0, &fault));
 	CHECK(page_alloc_used(&pages) == 0 && !page_alloc_check(&pages));

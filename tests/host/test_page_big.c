@@ -29,10 +29,10 @@ static void *reserve(size_t nbytes)
 
 static enum alloc_result get(size_t npages, size_t align, virt_addr_t *out)
 {
-	return page_alloc_get(&pages,
-			      (struct page_request){.npages = npages, .align = align,
-						    .usage = PAGE_USAGE_USER},
-			      out);
+	return page_alloc_get(
+		&pages,
+		(struct page_request){.npages = npages, .align = align, .usage = PAGE_USAGE_USER},
+		out);
 }
 
 static enum alloc_result put(virt_addr_t start, size_t npages)

@@ -12,11 +12,11 @@
 #include <mm/port.h>
 #include <selftest/selftest.h>
 
-#define THREADS	    4
-#define MAILBOXES   256
-#define ROUNDS	    40000
-#define PIECE	    ((size_t)512 * 1024)
-#define PIECES	    4
+#define THREADS	  4
+#define MAILBOXES 256
+#define ROUNDS	  40000
+#define PIECE	  ((size_t)512 * 1024)
+#define PIECES	  4
 
 /* What travels between the threads; the rest of the block is filled with its tag. */
 struct parcel {

@@ -28,18 +28,17 @@ struct arch_regs;
  * void arch_irq_disable(void);
  * unsigned long arch_irq_save(void);		disable, return what was
  * void arch_irq_restore(unsigned long state);
- * unsigned int arch_cpu_id(void);		logical id, 0 is the boot CPU; constant time; valid from kernel_main on
- * void arch_relax(void);			hint in a spin loop
- * void arch_wait_for_interrupt(void);		may return at once; works with interrupts off (then returns when one is pending)
+ * unsigned int arch_cpu_id(void);		logical id, 0 is the boot CPU; constant time; valid
+ *from kernel_main on void arch_relax(void);			hint in a spin loop void arch_wait_for_interrupt(void);		may return at once; works with interrupts off (then returns when one is pending)
  * uint64_t arch_time_now(void);		ticks of the system counter; monotonic
- * uint64_t arch_cycles(void);			instructions (or cycles) of this CPU, for benchmarks; 0 if not readable
- * void arch_mb(void), arch_rmb(void), arch_wmb(void);	order accesses to normal memory among CPUs
- * void arch_io_mb(void), arch_io_rmb(void), arch_io_wmb(void);
- *				order normal memory and device accesses (before a doorbell; after reading a status register)
- * uint8_t  arch_read8 (const volatile void *); ... 16, 32, 64; void arch_write8(volatile void *, uint8_t) ... 64:
- *				one device access of that width, not ordered against others
- * ARCH_DMA_COHERENT_BY_DEFAULT		a constant: devices see the CPU's caches where the tree does not say
- * const void *arch_frame_pointer(void);	of the caller, for a backtrace
+ * uint64_t arch_cycles(void);			instructions (or cycles) of this CPU, for
+ *benchmarks; 0 if not readable void arch_mb(void), arch_rmb(void), arch_wmb(void);	order
+ *accesses to normal memory among CPUs void arch_io_mb(void), arch_io_rmb(void), arch_io_wmb(void);
+ *				order normal memory and device accesses (before a doorbell; after reading
+ *a status register) uint8_t  arch_read8 (const volatile void *); ... 16, 32, 64; void
+ *arch_write8(volatile void *, uint8_t) ... 64: one device access of that width, not ordered against
+ *others ARCH_DMA_COHERENT_BY_DEFAULT		a constant: devices see the CPU's caches where the
+ *tree does not say const void *arch_frame_pointer(void);	of the caller, for a backtrace
  */
 #include <arch_inline.h>
 
@@ -68,9 +67,9 @@ uint64_t arch_boot_cpu_hwid(void);
 /* Learn what only the device tree tells (timebase, PSCI method, ISA extensions). Early, once.
  * The caller looks properties up and passes them: a value that the tree lacks is 0 or NULL. */
 struct arch_boot_info {
-	uint64_t timebase_hz;	 /* /cpus timebase-frequency; RISC-V */
-	const char *riscv_isa;	 /* riscv,isa of the boot CPU */
-	const char *psci_method; /* "hvc", "smc" */
+	uint64_t timebase_hz;		/* /cpus timebase-frequency; RISC-V */
+	const char *riscv_isa;		/* riscv,isa of the boot CPU */
+	const char *psci_method;	/* "hvc", "smc" */
 	uint32_t riscv_cbom_block_size; /* riscv,cbom-block-size of the boot CPU */
 };
 void arch_set_boot_info(const struct arch_boot_info *info);
@@ -84,9 +83,9 @@ enum arch_prot {
 	ARCH_PROT_X = 4,
 };
 enum arch_memtype {
-	ARCH_MEM_NORMAL,     /* write-back cacheable */
-	ARCH_MEM_NONCACHED,  /* Normal-NC; Svpbmt NC */
-	ARCH_MEM_DEVICE,     /* nGnRE; Svpbmt IO, or what the PMAs say */
+	ARCH_MEM_NORMAL,    /* write-back cacheable */
+	ARCH_MEM_NONCACHED, /* Normal-NC; Svpbmt NC */
+	ARCH_MEM_DEVICE,    /* nGnRE; Svpbmt IO, or what the PMAs say */
 };
 
 /* A page for a page table: zeroed or not, MM_PAGE_SIZE aligned, mapped in the linear map or in the
@@ -123,7 +122,8 @@ int arch_mmu_unmap(uintptr_t va, size_t nbytes);
  */
 int arch_mmu_protect(uintptr_t va, size_t nbytes, unsigned int prot, enum arch_memtype type);
 
-/* Does the CPU have a page attribute for memory that is not cached (Svpbmt), and cache maintenance (Zicbom)? */
+/* Does the CPU have a page attribute for memory that is not cached (Svpbmt), and cache maintenance
+ * (Zicbom)? */
 bool arch_mmu_has_noncached(void);
 bool arch_cache_has_flush(void);
 
@@ -133,13 +133,13 @@ int arch_cache_flush(uintptr_t va, size_t nbytes);
 /* One step of a walk of the live table, for the prompt and for tests. */
 struct arch_walk {
 	bool mapped;
-	uint64_t pa;		 /* of va itself */
-	unsigned int level;	 /* the level of the leaf: 0 is a page */
-	size_t block_size;	 /* bytes that the leaf maps */
+	uint64_t pa;	    /* of va itself */
+	unsigned int level; /* the level of the leaf: 0 is a page */
+	size_t block_size;  /* bytes that the leaf maps */
 	unsigned int prot;
 	enum arch_memtype type;
-	unsigned int depth;	 /* entries below */
-	uint64_t entry[5];	 /* from the root down */
+	unsigned int depth; /* entries below */
+	uint64_t entry[5];  /* from the root down */
 };
 void arch_mmu_walk(uintptr_t va, struct arch_walk *out);
 
@@ -158,7 +158,8 @@ uint64_t arch_linear_limit(void);
 
 /* --- Traps -----------------------------------------------------------------
  * The port calls kernel_trap (kernel/trap.h is not needed: declared here) for
- * every exception that is not an interrupt, and kernel_irq for every interrupt from outside or the timer.
+ * every exception that is not an interrupt, and kernel_irq for every interrupt from outside or the
+ * timer.
  */
 enum arch_trap_kind {
 	ARCH_TRAP_PAGE_FAULT,
@@ -174,12 +175,13 @@ enum arch_irq_kind { ARCH_IRQ_EXTERNAL, ARCH_IRQ_TIMER, ARCH_IRQ_SOFTWARE };
 struct arch_trap_info {
 	enum arch_trap_kind kind;
 	uint64_t pc, sp, frame_pointer, cause;
-	uintptr_t address;	/* of a page fault */
-	bool write, execute;	/* of a page fault */
-	const char *name;	/* the architecture's name of the cause */
+	uintptr_t address;   /* of a page fault */
+	bool write, execute; /* of a page fault */
+	const char *name;    /* the architecture's name of the cause */
 };
 
-/* Defined by the kernel. kernel_trap returns only when it changed the program counter (see below). */
+/* Defined by the kernel. kernel_trap returns only when it changed the program counter (see below).
+ */
 void kernel_trap(struct arch_regs *regs, const struct arch_trap_info *info);
 void kernel_irq(enum arch_irq_kind kind);
 

@@ -22,8 +22,8 @@ enum blk_error {
 const char *blk_error_text(int error);
 
 struct blk_device {
-	char name[8];  /* "vda", "vdb", ... in the order of their addresses */
-	char id[21];   /* what the device calls itself, "" when it does not */
+	char name[8];	  /* "vda", "vdb", ... in the order of their addresses */
+	char id[21];	  /* what the device calls itself, "" when it does not */
 	uint64_t address; /* of its registers: decides the order of names */
 	uint64_t nsectors;
 	uint32_t block_size; /* what the device prefers */

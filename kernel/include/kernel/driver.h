@@ -25,7 +25,8 @@ struct driver {
 	int (*probe)(const struct fdt_node *node);
 };
 
-#define DRIVER(id) static const struct driver id __attribute__((section("drivers"), used, aligned(8)))
+#define DRIVER(id) \
+	static const struct driver id __attribute__((section("drivers"), used, aligned(8)))
 
 void driver_probe_all(const struct fdt *fdt, enum driver_stage stage);
 

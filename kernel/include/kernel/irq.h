@@ -34,13 +34,15 @@ struct irq_action {
 
 void irq_register_chip(struct irq_chip *chip);
 
-/* Connect and enable interrupt i of a node. The action stays the caller's. Negative: no such interrupt. */
+/* Connect and enable interrupt i of a node. The action stays the caller's. Negative: no such
+ * interrupt. */
 int irq_request(const struct fdt_node *node, uint32_t i, struct irq_action *action);
 
 /* Disable and forget; returns when no handler of it runs on this CPU. */
 void irq_release(struct irq_action *action);
 
-/* Called by a controller: run the handlers of one interrupt. False (and counted): nobody wants it. */
+/* Called by a controller: run the handlers of one interrupt. False (and counted): nobody wants it.
+ */
 bool irq_deliver(struct irq_chip *chip, uint32_t hwirq);
 
 /* For the prompt: the actions one by one, NULL to begin; chip of action via ->chip. */

@@ -11,9 +11,9 @@ struct command {
 	int (*run)(int argc, char **argv);
 };
 
-#define COMMAND(id, cmd_name, cmd_usage, cmd_help, cmd_run)                                        \
-	static const struct command command_##id                                                   \
-		__attribute__((section("commands"), used, aligned(8))) = {cmd_name, cmd_usage,     \
+#define COMMAND(id, cmd_name, cmd_usage, cmd_help, cmd_run)                                    \
+	static const struct command command_##id                                               \
+		__attribute__((section("commands"), used, aligned(8))) = {cmd_name, cmd_usage, \
 									  cmd_help, cmd_run}
 
 /* Read and run commands for ever. */

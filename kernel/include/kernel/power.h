@@ -13,7 +13,8 @@ struct power_device {
 };
 void power_register(struct power_device *d);
 
-/* Say the status on the console, then power off through the device, else the firmware, else stop. */
+/* Say the status on the console, then power off through the device, else the firmware, else stop.
+ */
 __attribute__((noreturn)) void power_off(int status);
 __attribute__((noreturn)) void power_reboot(void);
 

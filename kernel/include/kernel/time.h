@@ -16,8 +16,8 @@ uint64_t time_after_ms(uint64_t ms);
 void timer_arm(uint64_t at_ns, void (*fn)(void));
 
 /*
- * Some interrupt ends a wait (arch_wait_for_interrupt) at `at_ns` or before it. To be asked for anew
- * whenever a wait ended early; it costs nothing while the last one is still to come.
+ * Some interrupt ends a wait (arch_wait_for_interrupt) at `at_ns` or before it. To be asked for
+ * anew whenever a wait ended early; it costs nothing while the last one is still to come.
  */
 void timer_wake_by(uint64_t at_ns);
 

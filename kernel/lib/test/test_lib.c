@@ -55,7 +55,8 @@ SELFTEST(lib, sha256)
 {
 	static const struct {
 		const char *text, *digest;
-	} known[] = { /* FIPS 180-4 example messages */
+	} known[] = {
+		/* FIPS 180-4 example messages */
 		{"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
 		{"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
 		{"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",

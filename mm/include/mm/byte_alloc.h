@@ -77,7 +77,8 @@ struct byte_ops {
 	/* Bytes the block at p really holds (at least what was asked for); 0 for no live block. */
 	size_t (*block_size)(const struct byte_alloc *a, const void *p);
 
-	/* total: all memory given; used: in live blocks, with rounding; available: the rest that can be handed out. */
+	/* total: all memory given; used: in live blocks, with rounding; available: the rest that
+	 * can be handed out. */
 	size_t (*total_bytes)(const struct byte_alloc *a);
 	size_t (*used_bytes)(const struct byte_alloc *a);
 	size_t (*available_bytes)(const struct byte_alloc *a);

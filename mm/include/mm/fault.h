@@ -11,13 +11,13 @@
 
 enum mm_fault_kind {
 	MM_FAULT_NONE,
-	MM_FAULT_DOUBLE_FREE,	  /* the block is free already */
-	MM_FAULT_FOREIGN,	  /* not memory of this allocator, or the middle of a block */
-	MM_FAULT_MISALIGNED,	  /* not aligned as any block is */
-	MM_FAULT_WRONG_LAYOUT,	  /* size or alignment are not those of the allocation */
-	MM_FAULT_OVERFLOW,	  /* bytes past the end or before the start were written */
+	MM_FAULT_DOUBLE_FREE,	   /* the block is free already */
+	MM_FAULT_FOREIGN,	   /* not memory of this allocator, or the middle of a block */
+	MM_FAULT_MISALIGNED,	   /* not aligned as any block is */
+	MM_FAULT_WRONG_LAYOUT,	   /* size or alignment are not those of the allocation */
+	MM_FAULT_OVERFLOW,	   /* bytes past the end or before the start were written */
 	MM_FAULT_WRITE_AFTER_FREE, /* a free block was written */
-	MM_FAULT_CORRUPT,	  /* a header, free-list link or bitmap is broken */
+	MM_FAULT_CORRUPT,	   /* a header, free-list link or bitmap is broken */
 	MM_FAULT_KINDS
 };
 
@@ -25,8 +25,8 @@ struct mm_fault {
 	enum mm_fault_kind kind;
 	const char *allocator; /* "TLSF", "slab", "buddy", "pages", "DMA" */
 	const void *ptr;
-	struct layout layout;  /* what the caller said; zero when there is none */
-	const void *caller;    /* return address of the public call, or NULL */
+	struct layout layout;		     /* what the caller said; zero when there is none */
+	const void *caller;		     /* return address of the public call, or NULL */
 	const void *allocated_by, *freed_by; /* MM_DEBUG builds; else NULL */
 };
 

@@ -22,9 +22,9 @@ enum page_zone {
 
 /* What an allocated page is used for; counted per kind. */
 enum page_usage {
-	PAGE_USAGE_KERNEL,    /* kernel image and boot data; the default for callers that do not say */
-	PAGE_USAGE_TABLE,     /* page tables */
-	PAGE_USAGE_HEAP,      /* memory of a byte allocator */
+	PAGE_USAGE_KERNEL, /* kernel image and boot data; the default for callers that do not say */
+	PAGE_USAGE_TABLE,  /* page tables */
+	PAGE_USAGE_HEAP,   /* memory of a byte allocator */
 	PAGE_USAGE_DMA,
 	PAGE_USAGE_CPU_CACHE, /* free, but parked in a per-CPU cache */
 	PAGE_USAGE_USER,
@@ -39,9 +39,9 @@ struct page_region; /* lies at the start of its region */
  */
 #define PAGE_CACHE_DEPTH 128
 struct page_cpu_cache {
-	uintptr_t base;	  /* address of index 0 of the region */
-	size_t span;	  /* indices below it may be parked here */
-	uint64_t *states; /* the region's */
+	uintptr_t base;			/* address of index 0 of the region */
+	size_t span;			/* indices below it may be parked here */
+	uint64_t *states;		/* the region's */
 	size_t usage[PAGE_USAGE_KINDS]; /* what local calls added to each kind, modulo 2^64 */
 	uint32_t count, limit;
 	uint32_t page[PAGE_CACHE_DEPTH]; /* indices */
@@ -113,7 +113,8 @@ void page_alloc_drain(struct page_alloc *a, unsigned int cpu);
 /* Empty the cache: before a request fails, or a region is removed. True when there were pages. */
 bool page_alloc_drain_all(struct page_alloc *a, unsigned int cpu);
 
-/* Exact at every moment; pages in per-CPU caches are available. Metadata is in neither total nor used. */
+/* Exact at every moment; pages in per-CPU caches are available. Metadata is in neither total nor
+ * used. */
 size_t page_alloc_total(const struct page_alloc *a);
 size_t page_alloc_used(const struct page_alloc *a);
 size_t page_alloc_available(const struct page_alloc *a);

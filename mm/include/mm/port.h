@@ -83,9 +83,10 @@ int mm_port_set_attr(virt_addr_t va, size_t npages, enum mm_attr attr);
  */
 int mm_port_cache_flush(virt_addr_t va, size_t nbytes);
 
-/* One line of text, printf-like (%s %d %u %x %lx %lu %zu %p %c); no trailing newline. Any context. */
+/* One line of text, printf-like (%s %d %u %x %lx %lu %zu %p %c); no trailing newline. Any context.
+ */
 __attribute__((format(printf, 2, 3))) void mm_port_log(enum mm_log_level level, const char *fmt,
-							...);
+						       ...);
 
 /* The system cannot go on. Does not return. */
 __attribute__((noreturn, format(printf, 1, 2))) void mm_port_panic(const char *fmt, ...);
