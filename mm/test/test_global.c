@@ -419,14 +419,29 @@ SELFTEST(mm, global_realloc)
 	each_engine(check_realloc);
 }
 
+/* As many pages as p has are free behind it. */
+static bool room_behind(const void *p, size_t npages)
+{
+	virt_addr_t behind = {(uintptr_t)p + npages * MM_PAGE_SIZE};
+
+	return global_allocator_alloc_pages_at(g, behind, npages, MM_PAGE_SIZE) == ALLOC_OK &&
+	       global_allocator_dealloc_pages(g, behind, npages) == ALLOC_OK;
+}
+
 static int check_realloc_in_place(uint8_t *mem)
 {
 	struct layout l = {GLOBAL_LARGE_SIZE + 1, 8};
-	void *p = get(l.size, l.align), *q = p;
-	size_t used;
+	void *p = get(l.size, l.align), *q, *passed_by[16];
+	size_t used, n = 0;
 
 	(void)mem;
 	CHECK_OR(p, -1);
+	/* Where a block lies, and so what is behind it, depends on the addresses of the machine. */
+	for (; !room_behind(p, GLOBAL_LARGE_SIZE / MM_PAGE_SIZE + 1); p = get(l.size, l.align)) {
+		CHECK_OR(p && n < 16, -1);
+		passed_by[n++] = p;
+	}
+	q = p;
 	used = global_allocator_used_pages(g);
 	CHECK_OR(global_allocator_realloc(g, p, l, l.size + 4095, &q) == ALLOC_OK && q == p, -1);
 	CHECK_OR(global_allocator_used_pages(g) == used, -1);
@@ -438,7 +453,10 @@ static int check_realloc_in_place(uint8_t *mem)
 			 q == p,
 		 -1);
 	CHECK_OR(global_allocator_used_pages(g) == used, -1);
-	CHECK_OR(put(p, l.size, l.align) && healthy(), -1);
+	CHECK_OR(put(p, l.size, l.align), -1);
+	while (n)
+		CHECK_OR(put(passed_by[--n], GLOBAL_LARGE_SIZE + 1, 8), -1);
+	CHECK_OR(healthy(), -1);
 	return 0;
 }
 
