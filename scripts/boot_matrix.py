@@ -85,6 +85,7 @@ def cells():
         c[arch + " through U-Boot"] = through_uboot(arch)
         c[arch + " modern virtio"] = cell(arch, extra=MODERN)
         c[arch + " no disk"] = cell(arch, disks=0)
+        c[arch + " one disk"] = cell(arch, disks=1)
         c[arch + " three disks"] = cell(arch, disks=3)
         c[arch + " initrd"] = cell(arch, extra=initrd())
         c[arch + " two NUMA nodes"] = cell(arch, mem="512M", smp=2, extra=NUMA)
