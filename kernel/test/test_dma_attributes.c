@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Are coherent pages of a device without coherence really not cached? The page table, and where it can the CPU, tell. */
+/*
+ * Are coherent pages of a device without coherence really not cached? The page
+ * table tells, and where it can the CPU.
+ */
 #include <arch/arch.h>
 #include <dma/dma.h>
 #include <mm/global.h>

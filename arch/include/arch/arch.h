@@ -21,25 +21,34 @@
 /* Everything the CPU had in its registers at a trap. The port defines its members. */
 struct arch_regs;
 
+/* clang-format off */
 /* --- Inline half: these are static inline in arch_inline.h ------------------
  *
  * bool arch_irq_enabled(void);
  * void arch_irq_enable(void);
  * void arch_irq_disable(void);
- * unsigned long arch_irq_save(void);		disable, return what was
+ * unsigned long arch_irq_save(void);	disable, return what was
  * void arch_irq_restore(unsigned long state);
- * unsigned int arch_cpu_id(void);		logical id, 0 is the boot CPU; constant time; valid
- *from kernel_main on void arch_relax(void);			hint in a spin loop void arch_wait_for_interrupt(void);		may return at once; works with interrupts off (then returns when one is pending)
- * uint64_t arch_time_now(void);		ticks of the system counter; monotonic
- * uint64_t arch_cycles(void);			instructions (or cycles) of this CPU, for
- *benchmarks; 0 if not readable void arch_mb(void), arch_rmb(void), arch_wmb(void);	order
- *accesses to normal memory among CPUs void arch_io_mb(void), arch_io_rmb(void), arch_io_wmb(void);
- *				order normal memory and device accesses (before a doorbell; after reading
- *a status register) uint8_t  arch_read8 (const volatile void *); ... 16, 32, 64; void
- *arch_write8(volatile void *, uint8_t) ... 64: one device access of that width, not ordered against
- *others ARCH_DMA_COHERENT_BY_DEFAULT		a constant: devices see the CPU's caches where the
- *tree does not say const void *arch_frame_pointer(void);	of the caller, for a backtrace
+ * unsigned int arch_cpu_id(void);	logical id, 0 is the boot CPU; valid from kernel_main on
+ * void arch_relax(void);		hint in a spin loop
+ * void arch_wait_for_interrupt(void);	may return at once; with interrupts off it returns
+ *					when one is pending
+ * uint64_t arch_time_now(void);	ticks of the system counter; monotonic
+ * uint64_t arch_cycles(void);		instructions (or cycles) of this CPU; 0 if not readable
+ *
+ * void arch_mb(void), arch_rmb(void), arch_wmb(void);
+ *		order accesses to normal memory among CPUs
+ * void arch_io_mb(void), arch_io_rmb(void), arch_io_wmb(void);
+ *		order normal memory and device accesses (before a doorbell; after
+ *		reading a status register)
+ * uint8_t arch_read8(const volatile void *); ... 16, 32, 64
+ * void arch_write8(volatile void *, uint8_t); ... 16, 32, 64
+ *		one device access of that width, not ordered against others
+ *
+ * ARCH_DMA_COHERENT_BY_DEFAULT		devices see the CPU's caches where the tree says nothing
+ * const void *arch_frame_pointer(void);	of the caller, for a backtrace
  */
+/* clang-format on */
 #include <arch_inline.h>
 
 /* --- Entry -----------------------------------------------------------------
