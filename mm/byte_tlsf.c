@@ -77,10 +77,10 @@
 #define AUDIT_PERIOD 64u
 
 /* The header word: seal in the top 16 bits, size, three flags. */
-#define FREE	  ((uint64_t)1)
-#define PREV_FREE ((uint64_t)2)
-#define WHOLE	  ((uint64_t)4) /* of a free block: it is all of its piece */
-#define HELD	  ((uint64_t)4) /* of a block not free: in a quick bin or the quarantine */
+#define FREE	   ((uint64_t)1)
+#define PREV_FREE  ((uint64_t)2)
+#define WHOLE	   ((uint64_t)4) /* of a free block: it is all of its piece */
+#define HELD	   ((uint64_t)4) /* of a block not free: in a quick bin or the quarantine */
 #define SEAL_SHIFT 48u
 #define SEAL_MASK  (MM_HARDEN ? ~(uint64_t)0 << SEAL_SHIFT : 0)
 #define SIZE_MASK  (~SEAL_MASK & ~(uint64_t)7)
