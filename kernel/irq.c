@@ -5,6 +5,8 @@
 #include <kernel/lock.h>
 #include <kernel/log.h>
 
+#include "kernel.h"
+
 #define BUCKETS 64u
 
 static struct irq_chip *chips;
@@ -107,7 +109,6 @@ uint64_t irq_spurious(void)
 	return spurious;
 }
 
-void irq_handle_external(void);
 void irq_handle_external(void)
 {
 	for (struct irq_chip *c = chips; c; c = c->next)

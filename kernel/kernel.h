@@ -21,6 +21,9 @@ void memory_init_tables(uint64_t fdt_pa);
 void memory_init(uint64_t fdt_pa);
 struct memmap *memory_map(void);
 
+/* irq.c: let every controller deliver what is pending. */
+void irq_handle_external(void);
+
 /* dma_glue.c */
 void dma_setup(void);
 

@@ -11,9 +11,6 @@
 
 #include "kernel.h"
 
-/* The window that the early page table has on the tree (arch/arch.h). */
-#define TREE_WINDOW ((size_t)2 << 20)
-
 static struct fdt tree;
 
 const struct fdt *kernel_fdt(void)
@@ -23,7 +20,7 @@ const struct fdt *kernel_fdt(void)
 
 static void tree_open(const void *fdt_va, uint64_t fdt_pa)
 {
-	int e = fdt_va ? fdt_open(&tree, fdt_va, TREE_WINDOW) : FDT_NOT_FOUND;
+	int e = fdt_va ? fdt_open(&tree, fdt_va, ARCH_FDT_MAX_SIZE) : FDT_NOT_FOUND;
 
 	if (e < 0)
 		panic("device tree at 0x%lx: %s", fdt_pa,
@@ -109,7 +106,6 @@ static __attribute__((noreturn)) void run_jobs(void)
 	power_off(r.failed + bad_disks != 0);
 }
 
-void kernel_main(const void *fdt_va, uint64_t fdt_pa);
 void kernel_main(const void *fdt_va, uint64_t fdt_pa)
 {
 	arch_trap_init();			 /* from here on a fault is reported */

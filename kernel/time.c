@@ -6,9 +6,9 @@
 #include <kernel/driver.h>
 #include <kernel/irq.h>
 
-#define NS_PER_S 1000000000u
+#include "kernel.h"
 
-void irq_handle_external(void);
+#define NS_PER_S 1000000000u
 
 static uint64_t boot_ticks;
 static uint64_t interrupts;
