@@ -42,6 +42,14 @@ static __attribute__((noinline)) void *alloc_any(size_t size, size_t align)
 	return p ? p : OPS.alloc(&heap.base, size, align);
 }
 
+/* Apart, so that no free makes room for the record of a fault that it does not have. */
+static __attribute__((noinline, cold)) void refuse(const void *p, size_t size, size_t align,
+						   enum mm_fault_kind kind)
+{
+	mm_fault_report(&(struct mm_fault){
+		.kind = kind, .allocator = OPS.name, .ptr = p, .layout = {size, align}});
+}
+
 static __attribute__((noinline)) void free_any(void *p, size_t size, size_t align)
 {
 	enum mm_fault_kind f = MM_FAULT_KINDS;
@@ -50,9 +58,8 @@ static __attribute__((noinline)) void free_any(void *p, size_t size, size_t alig
 		f = OPS.dealloc_local(&heap.base, p, size, align, 0);
 	if (f == MM_FAULT_KINDS)
 		f = OPS.dealloc(&heap.base, p, size, align);
-	if (f != MM_FAULT_NONE)
-		mm_fault_report(&(struct mm_fault){
-			.kind = f, .allocator = OPS.name, .ptr = p, .layout = {size, align}});
+	if (__builtin_expect(f != MM_FAULT_NONE, 0))
+		refuse(p, size, align, f);
 }
 
 /* The calls that are rare are functions of their own: so the fast path saves no registers. */
