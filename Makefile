@@ -12,6 +12,7 @@ HARDEN ?= 1
 DEBUG  ?= 0
 LLVM   ?= 0
 TESTS  ?= 1
+BENCH  ?= 0
 SMP    ?= 1
 MEM    ?= 512M
 V      ?= 0
@@ -55,7 +56,7 @@ HOSTCC  ?= gcc
 HOSTAR  ?= ar
 PYTHON  ?= python3
 
-B := build/$(ARCH)-$(ALLOC)$(if $(filter 1,$(LLVM)),-llvm)$(if $(filter 1,$(DEBUG)),-debug)$(if $(filter-out 1,$(HARDEN)),-h$(HARDEN))$(if $(filter 0,$(TESTS)),-notests)$(if $(PAGING),-sv$(PAGING))
+B := build/$(ARCH)-$(ALLOC)$(if $(filter 1,$(LLVM)),-llvm)$(if $(filter 1,$(DEBUG)),-debug)$(if $(filter-out 1,$(HARDEN)),-h$(HARDEN))$(if $(filter 0,$(TESTS)),-notests)$(if $(filter 1,$(BENCH)),-bench)$(if $(PAGING),-sv$(PAGING))
 
 # --- Flags ------------------------------------------------------------------
 
@@ -102,8 +103,12 @@ TSRC_dma     := $(wildcard dma/test/*.c)
 TSRC_drivers := $(wildcard drivers/*/test/*.c)
 TSRC_kernel  := $(wildcard kernel/test/*.c)
 endif
+# Benchmarks run as self-tests do (make bench-guest).
+ifeq ($(BENCH),1)
+SRC_bench    := $(wildcard bench/guest/*.c)
+endif
 
-MODULES := lib arch mm dma drivers kernel
+MODULES := lib arch mm dma drivers kernel bench
 objs = $(patsubst %,$(B)/%.o,$(basename $(SRC_$(1)) $(TSRC_$(1))))
 KOBJS := $(foreach m,$(MODULES),$(call objs,$(m)))
 
@@ -123,6 +128,7 @@ MODFLAGS_mm      := $(INC_mm) $(INC_port) $(if $(filter 1,$(DEBUG)),$(FRAME))
 MODFLAGS_dma     := $(INC_dma) $(INC_port) $(if $(filter 1,$(DEBUG)),$(FRAME))
 MODFLAGS_drivers := $(INC_drivers) $(INC_port) $(INC_test) $(FRAME)
 MODFLAGS_kernel  := $(INC_kernel) $(INC_port) $(INC_test) $(FRAME)
+MODFLAGS_bench   := $(INC_kernel) $(INC_port) $(INC_test) -DBENCH_ARCH='"$(ARCH)"'
 
 define module_rules
 $(call objs,$(1)): MODFLAGS := $(MODFLAGS_$(1))
@@ -149,8 +155,8 @@ $(B)/%.o: %.S $(B)/flags
 # Rebuild everything when the compiler or its flags change, and only then.
 $(B)/flags: FORCE
 	@mkdir -p $(@D)
-	@printf '%s\n' '$(KCC) $(subst ','\'',$(KFLAGS)) $(MM_LTO) $(TESTS)' | cmp -s - $@ || \
-		printf '%s\n' '$(KCC) $(subst ','\'',$(KFLAGS)) $(MM_LTO) $(TESTS)' > $@
+	@printf '%s\n' '$(KCC) $(subst ','\'',$(KFLAGS)) $(MM_LTO) $(TESTS)$(BENCH)' | cmp -s - $@ || \
+		printf '%s\n' '$(KCC) $(subst ','\'',$(KFLAGS)) $(MM_LTO) $(TESTS)$(BENCH)' > $@
 
 # --- Link -------------------------------------------------------------------
 
@@ -277,6 +283,28 @@ $(BENCH_DIR)/mica-global.so: bench/plugins/heap_global.c $(SRC_mm) $(wildcard mm
 	$(Q)$(HOSTCC) $(BENCH_FLAGS) -shared -o $@ $(filter %.c,$^)
 
 bench-plugins: $(BENCH_PLUGINS)
+
+# --- Benchmarks on the targets ----------------------------------------------
+
+# A kernel for each, on an emulator that retires one instruction a tick: a line per figure.
+GUEST_ARCHES  ?= $(ARCHES)
+GUEST_ENGINES ?= $(ENGINES)
+GUEST_HARDEN  ?= 0 1
+GUEST_RESULTS ?= $(BENCH_DIR)/guest.txt
+GUEST_RUNS    := $(foreach a,$(GUEST_ARCHES),$(foreach e,$(GUEST_ENGINES),$(foreach h,$(GUEST_HARDEN),$(a)-$(e)-$(h))))
+
+bench-guest: $(GUEST_RUNS:%=$(BENCH_DIR)/guest-%.txt)
+	$(Q)cat $^ > $(GUEST_RESULTS)
+	@cat $(GUEST_RESULTS)
+
+guest_run = $(MAKE) --no-print-directory ARCH=$(word 1,$1) ALLOC=$(word 2,$1) HARDEN=$(word 3,$1) BENCH=1 TESTS=0 DEBUG=0
+
+$(BENCH_DIR)/guest-%.txt: FORCE
+	@mkdir -p $(@D)
+	$(Q)$(call guest_run,$(subst -, ,$*)) kernel
+	$(Q)$(call guest_run,$(subst -, ,$*)) run QEMU_ARGS='--disks 0 -- -icount shift=0,sleep=off' < /dev/null > $@.log || \
+		{ cat $@.log; exit 1; }
+	$(Q)sed -n 's/^bench /&/p' $@.log > $@
 
 # --- Library ----------------------------------------------------------------
 
@@ -425,6 +453,7 @@ Mica: a bare-metal mini-kernel around a memory library.
   make kernel          build the kernel of ARCH
   make host-test       the self-tests on this machine, under sanitizers (FILTER='mm/*')
   make boot-test       the boot matrix alone (CELL='riscv64*')
+  make bench-guest     instructions per allocation on both targets (GUEST_ENGINES=slab)
   make lib             the memory library for the host and both targets
   make format check    clang-format all sources; only check them, and the includes
   make clean           remove build/
@@ -443,4 +472,4 @@ clean:
 
 FORCE:
 .PHONY: FORCE help test run debug boot-test check-symbols size-check format check \
-	qemu-riscv64 qemu-aarch64 gdb-riscv64 gdb-aarch64 fdt-test bench-plugins kernel host-test lib embed-test preload preload-test clean
+	qemu-riscv64 qemu-aarch64 gdb-riscv64 gdb-aarch64 fdt-test bench-plugins bench-guest kernel host-test lib embed-test preload preload-test clean
