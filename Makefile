@@ -191,6 +191,7 @@ kernel: $(B)/mica.bin
 
 # One binary per sanitizer set, made of the same sources that the kernel is made of.
 HOST_SAN  ?= address,undefined
+HOST_FAST_BITS ?= 0
 comma     := ,
 HB        := build/host-$(subst $(comma),-,$(HOST_SAN))-h$(HARDEN)
 HOST_SRCS := $(SRC_mm) $(wildcard mm/test/*.c) $(SRC_dma) $(wildcard dma/test/*.c) \
@@ -202,7 +203,7 @@ HOST_SRCS := $(SRC_mm) $(wildcard mm/test/*.c) $(SRC_dma) $(wildcard dma/test/*.
 HOST_OBJS := $(patsubst %.c,$(HB)/%.o,$(HOST_SRCS))
 HOST_FLAGS = $(WARN) -O1 -g -fno-omit-frame-pointer $(if $(filter none,$(HOST_SAN)),,-fsanitize=$(HOST_SAN) -fno-sanitize-recover=all) \
 	     $(if $(findstring thread,$(HOST_SAN)),-Wno-tsan) \
-	     $(MM_DEFS) -DMM_FAST_BITS=0 -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops \
+	     $(MM_DEFS) -DMM_FAST_BITS=$(HOST_FAST_BITS) -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops \
 	     $(INC_lib) $(INC_dma) -Ikernel/include -Idrivers/include $(INC_test) -Itests/host \
 	     -Iarch/include -Itests/host/include
 
@@ -221,6 +222,13 @@ $(HB)/selftest: $(HOST_OBJS)
 
 host-test: $(HB)/selftest
 	$(Q)$(HB)/selftest $(if $(FILTER),"$(FILTER)")
+
+# Lines and branches of mm/ that the tests take, merged over builds that differ.
+coverage:
+	$(Q)scripts/setup.sh test
+	$(Q)$(PYTHON) scripts/coverage.py build/coverage
+
+.PHONY: coverage
 
 # The device tree reader against libfdt, over every tree of the boot tests and mutated ones.
 FDT_MUTATIONS ?= 200000
@@ -452,6 +460,7 @@ Mica: a bare-metal mini-kernel around a memory library.
   make gdb-riscv64     boot and stop at the first instruction, under gdb (also gdb-aarch64)
   make kernel          build the kernel of ARCH
   make host-test       the self-tests on this machine, under sanitizers (FILTER='mm/*')
+  make coverage        lines and branches of mm/ that the tests take
   make boot-test       the boot matrix alone (CELL='riscv64*')
   make bench-guest     instructions per allocation on both targets (GUEST_ENGINES=slab)
   make lib             the memory library for the host and both targets

@@ -44,6 +44,7 @@ for purpose; do
         need_file /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a libclang-rt-14-dev
         need ld.lld lld
         need llvm-objcopy llvm
+        need llvm-cov llvm
         need dtc device-tree-compiler
         need_file /usr/include/libfdt.h libfdt-dev
         need_file /usr/include/cmocka.h libcmocka-dev
