@@ -263,34 +263,91 @@ fuzz-mm: $(FUZZ_TARGETS:%=$(FUZZ_DIR)/%)
 
 .PHONY: fuzz-mm
 
-# --- Benchmark plugins ------------------------------------------------------
+# --- Benchmarks (docs/benchmarks.md) ------------------------------------------
 
-# Engines alone and the facade, as shared objects for a trace replayer, optimised as one unit.
+# Engines alone and the facade, as shared objects for the replayer, optimised as one unit.
 BENCH_DIR   ?= build/bench
 BENCH_FLAGS = $(WARN) -O2 -g -fPIC -flto -fvisibility=hidden $(INC_mm) -Imm -DMM_HARDEN=$(HARDEN) \
-	      -DMM_FAST_BITS=1 -DMM_MAX_CPUS=1 -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops \
-	      -DMM_PORT_INLINE='"../../../bench/plugins/port_bench.h"'
-BENCH_PLUGINS := $(ENGINES:%=$(BENCH_DIR)/mica-%.so) $(BENCH_DIR)/mica-pages.so $(BENCH_DIR)/mica-global.so
+	      -DMM_FAST_BITS=1 -DMM_MAX_CPUS=1 -DMM_PORT_INLINE='"../../../bench/plugins/port_bench.h"'
+BENCH_PLUGINS := $(ENGINES:%=$(BENCH_DIR)/mica-%.so) $(ENGINES:%=$(BENCH_DIR)/mica-global-%.so) \
+		 $(BENCH_DIR)/mica-pages.so $(BENCH_DIR)/mica-global.so
+BENCH_NEEDS   := $(wildcard mm/*.h mm/include/mm/*.h) bench/plugins/port_bench.h $(BENCH_DIR)/flags
 
-$(BENCH_DIR)/mica-%.so: bench/plugins/heap_engine.c mm/byte_%.c mm/bits.c mm/fault.c $(wildcard mm/*.h mm/include/mm/*.h) bench/plugins/port_bench.h
-	$(call say,PLUGIN,$@)
+$(BENCH_DIR)/flags: FORCE
 	@mkdir -p $(@D)
+	@printf '%s\n' '$(subst ','\'',$(HOSTCC) $(BENCH_FLAGS))' | cmp -s - $@ || \
+		printf '%s\n' '$(subst ','\'',$(HOSTCC) $(BENCH_FLAGS))' > $@
+
+$(ENGINES:%=$(BENCH_DIR)/mica-%.so): $(BENCH_DIR)/mica-%.so: bench/plugins/heap_engine.c mm/byte_%.c mm/bits.c mm/fault.c bench/host/plugin.h $(BENCH_NEEDS)
+	$(call say,PLUGIN,$@)
 	$(Q)$(HOSTCC) $(BENCH_FLAGS) -DENGINE=$* -shared -o $@ $(filter %.c,$^)
 
 # The slab engine's span manager is a file of its own.
 $(BENCH_DIR)/mica-slab.so: mm/byte_slab_span.c
 
-$(BENCH_DIR)/mica-pages.so: bench/plugins/pages.c mm/page_bitmap.c mm/page_region.c mm/bits.c mm/fault.c $(wildcard mm/*.h mm/include/mm/*.h) bench/plugins/port_bench.h
+$(BENCH_DIR)/mica-pages.so: bench/plugins/pages.c mm/page_bitmap.c mm/page_region.c mm/bits.c mm/fault.c bench/host/pageplugin.h $(BENCH_NEEDS)
 	$(call say,PLUGIN,$@)
-	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) $(BENCH_FLAGS) -shared -o $@ $(filter %.c,$^)
 
-$(BENCH_DIR)/mica-global.so: bench/plugins/heap_global.c $(SRC_mm) $(wildcard mm/*.h mm/include/mm/*.h) bench/plugins/port_bench.h
+$(BENCH_DIR)/mica-global-%.so: bench/plugins/heap_global.c $(SRC_mm) bench/host/plugin.h $(BENCH_NEEDS)
 	$(call say,PLUGIN,$@)
-	@mkdir -p $(@D)
-	$(Q)$(HOSTCC) $(BENCH_FLAGS) -shared -o $@ $(filter %.c,$^)
+	$(Q)$(HOSTCC) $(BENCH_FLAGS) -DMM_GLOBAL_ENGINE=byte_$*_ops -shared -o $@ $(filter %.c,$^)
+
+$(BENCH_DIR)/mica-global.so: $(BENCH_DIR)/mica-global-$(ALLOC).so FORCE
+	@cmp -s $< $@ || cp $< $@
 
 bench-plugins: $(BENCH_PLUGINS)
+
+# The tools, which are for this machine. QEMU 9 refuses plugins of the interface that it had before.
+BENCH_BIN   := build/bench/bin
+BENCH_TOOLS := $(addprefix $(BENCH_BIN)/,record.so tracetool replay pagebench libcount.so libc.so)
+BENCH_CC     = $(HOSTCC) $(WARN) -O2 -g
+BENCH_SO     = $(BENCH_CC) -fPIC -fvisibility=hidden -shared
+QEMU_MAJOR   = $(shell qemu-$$(uname -m) --version | sed -n 's/.* version \([0-9]*\).*/\1/p')
+
+$(BENCH_TOOLS): $(wildcard bench/host/*.h) Makefile | $(BENCH_BIN)
+
+$(BENCH_BIN):
+	@mkdir -p $@
+
+$(BENCH_BIN)/record.so: bench/host/record.c bench/host/trace_write.c
+	$(Q)$(BENCH_SO) -o $@ $(filter %.c,$^) -ldl -lpthread
+
+$(BENCH_BIN)/tracetool: bench/host/tracetool.c bench/host/trace_read.c bench/host/trace_write.c
+	$(Q)$(BENCH_CC) -o $@ $(filter %.c,$^)
+
+$(BENCH_BIN)/replay: bench/host/replay.c bench/host/replay_count.c bench/host/replay_verify.c bench/host/trace_read.c
+	$(Q)$(BENCH_CC) -o $@ $(filter %.c,$^) -ldl
+
+$(BENCH_BIN)/pagebench: bench/host/pagebench.c
+	$(Q)$(BENCH_CC) -o $@ $(filter %.c,$^) -ldl
+
+$(BENCH_BIN)/libcount.so: bench/host/qemu_count.c
+	$(Q)$(BENCH_SO) -DPLUGIN_API=$(if $(filter 4 5 6 7 8,$(QEMU_MAJOR)),1,2) -o $@ $(filter %.c,$^)
+
+$(BENCH_BIN)/libc.so: bench/plugins/libc.c
+	$(Q)$(BENCH_SO) -fno-plt -o $@ $(filter %.c,$^)
+
+bench-tools: $(BENCH_TOOLS)
+
+bench-build: bench-tools
+	$(Q)$(MAKE) --no-print-directory bench-plugins HARDEN=0 BENCH_DIR=build/bench/h0
+	$(Q)$(MAKE) --no-print-directory bench-plugins HARDEN=1 BENCH_DIR=build/bench/h1
+
+# QUICK=1: less of each trace. TRACES='a.trace ...': these instead of the default set.
+bench:
+	$(Q)scripts/setup.sh bench
+	$(Q)$(MAKE) --no-print-directory -j$$(nproc) bench-build
+	$(Q)$(PYTHON) scripts/bench.py $(if $(filter 1,$(QUICK)),--quick) $(TRACES)
+
+# PROG='command ...' [NAME=name]: record a program of your own; `make bench` replays it from then on.
+bench-record: bench-tools
+	$(Q)$(PYTHON) scripts/bench_record.py build/bench --program '$(subst ','\'',$(PROG))' $(NAME)
+
+bench-test: bench-tools
+	$(Q)scripts/bench-test.sh
+
+.PHONY: bench bench-build bench-tools bench-record bench-test
 
 # --- Benchmarks on the targets ----------------------------------------------
 
@@ -464,6 +521,8 @@ Mica: a bare-metal mini-kernel around a memory library.
   make boot-test       the boot matrix alone (CELL='riscv64*')
   make bench-guest     instructions per allocation on both targets (GUEST_ENGINES=slab)
   make lib             the memory library for the host and both targets
+  make bench           measure the allocators and their peers (QUICK=1: two minutes); tables, plots
+  make bench-record    record a program's use of malloc for it (PROG='command ...')
   make format check    clang-format all sources; only check them, and the includes
   make clean           remove build/
 

@@ -57,6 +57,21 @@ for purpose; do
         need redis-server redis-server
         need redis-benchmark redis-tools
         ;;
+    bench)
+        need gcc gcc
+        need_file /usr/include/string.h /usr/include/x86_64-linux-gnu/string.h libc6-dev
+        need "qemu-$(uname -m)" qemu-user
+        need gnuplot gnuplot-nox
+        # Peers, by the links that their -dev packages bring, so that no version is named here.
+        need_file /usr/lib/*-linux-gnu/libjemalloc.so libjemalloc-dev
+        need_file /usr/lib/*-linux-gnu/libmimalloc.so libmimalloc-dev
+        # Programs that are recorded.
+        need git git
+        need perl perl
+        need sqlite3 sqlite3
+        need redis-server redis-server
+        need redis-benchmark redis-tools
+        ;;
     debug) need gdb-multiarch gdb-multiarch ;;
     format)
         need clang-format clang-format

@@ -5,6 +5,8 @@
 #include <mm/byte_slab.h>
 #include <mm/byte_tlsf.h>
 
+#include "../host/plugin.h"
+
 #define CAT_(a, b, c) a##b##c
 #define CAT(a, b, c)  CAT_(a, b, c)
 #define OPS	      CAT(byte_, ENGINE, _ops)
@@ -16,13 +18,6 @@
 #define HAS_FAST       CAT(HAS_FAST_, ENGINE, )
 
 static struct CAT(byte_, ENGINE, ) heap;
-
-#pragma GCC visibility push(default)
-const char *heap_name(void);
-int heap_init(void *region, size_t size);
-void *heap_alloc(size_t size, size_t align);
-void heap_free(void *p, size_t size, size_t align);
-#pragma GCC visibility pop
 
 const char *heap_name(void)
 {

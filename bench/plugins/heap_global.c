@@ -3,12 +3,7 @@
  */
 #include <mm/global.h>
 
-#pragma GCC visibility push(default)
-const char *heap_name(void);
-int heap_init(void *region, size_t size);
-void *heap_alloc(size_t size, size_t align);
-void heap_free(void *p, size_t size, size_t align);
-#pragma GCC visibility pop
+#include "../host/plugin.h"
 
 const char *heap_name(void)
 {

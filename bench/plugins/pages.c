@@ -3,19 +3,10 @@
  * in use. */
 #include <string.h>
 
+#include "../host/pageplugin.h"
 #include "page_region.h"
 
-#define PAGE_FAIL UINTPTR_MAX
-
 static struct page_alloc pages;
-
-#pragma GCC visibility push(default)
-const char *page_name(void);
-int page_init(uintptr_t base, size_t n_pages, void *meta, size_t meta_size);
-uintptr_t page_alloc(size_t n, unsigned int align_log2);
-void page_free(uintptr_t addr, size_t n, unsigned int align_log2);
-size_t page_meta_bytes(void);
-#pragma GCC visibility pop
 
 const char *page_name(void)
 {

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+/* LD_PRELOAD recorder of malloc and its family.
+ *
+ *	MICA_TRACE=out MICA_TRACE_CALLS=1000000 LD_PRELOAD=record.so program ...
+ *
+ * writes out.PROGRAM.PID.trace (trace.h) for every process that allocates: one that forked and one
+ *that came by exec have traces of their own. A forked child frees blocks that only its parent's
+ *trace knows; the reader leaves those out. MICA_TRACE_CALLS ends a trace early.
+ *
+ * Every call goes on to the next malloc in the program's order of libraries, which may be one that
+ * the program brought along. One lock is held around each call and its record: so threads appear in
+ * one true order, at the price of running one at a time. Failed calls are not recorded.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "trace.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+static struct {
+	void *(*malloc)(size_t);
+	void *(*calloc)(size_t, size_t);
+	void *(*realloc)(void *, size_t);
+	void (*free)(void *);
+	void *(*memalign)(size_t, size_t);
+	void *(*aligned_alloc)(size_t, size_t);
+	int (*posix_memalign)(void **, size_t, size_t);
+} next;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct trace_writer out;
+static bool started;
+static uint64_t calls_left;
+
+/* --- Before the real functions are known ------------------------------------- */
+
+/* dlsym itself may allocate; it gets zeroed memory from here, which is never taken back. */
+static char early[8192] __attribute__((aligned(16)));
+static size_t early_used;
+static bool resolving;
+
+static void *early_alloc(size_t size)
+{
+	char *p = early + early_used;
+
+	if (size > sizeof(early) - early_used)
+		abort();
+	early_used += (size + 15) & ~(size_t)15;
+	return p;
+}
+
+static bool is_early(const void *p)
+{
+	return (const char *)p >= early && (const char *)p < early + sizeof(early);
+}
+
+static void *resolve_one(const char *name)
+{
+	void *f = dlsym(RTLD_NEXT, name);
+
+	if (!f)
+		abort();
+	return f;
+}
+
+/* The first call comes from the loader or a constructor, before there are threads. */
+static void resolve(void)
+{
+	if (next.posix_memalign)
+		return;
+	resolving = true;
+	next.malloc = resolve_one("malloc");
+	next.calloc = resolve_one("calloc");
+	next.realloc = resolve_one("realloc");
+	next.free = resolve_one("free");
+	next.memalign = resolve_one("memalign");
+	next.aligned_alloc = resolve_one("aligned_alloc");
+	next.posix_memalign = resolve_one("posix_memalign");
+	resolving = false;
+}
+
+/* --- Recording, under the lock ---------------------------------------------- */
+
+static void start(void)
+{
+	const char *prefix = getenv("MICA_TRACE"), *calls = getenv("MICA_TRACE_CALLS");
+	char path[4096];
+
+	started = true;
+	calls_left = calls ? strtoull(calls, NULL, 10) : UINT64_MAX;
+	if (!prefix)
+		return;
+	snprintf(path, sizeof(path), "%s.%s.%d.trace", prefix, program_invocation_short_name,
+		 (int)getpid());
+	if (trace_create(&out, path, program_invocation_short_name))
+		dprintf(STDERR_FILENO, "record: %s: %s\n", path, strerror(errno));
+}
+
+static void note(enum trace_kind kind, const void *old, const void *block, size_t size,
+		 size_t align)
+{
+	int saved = errno;
+	struct trace_event e = {
+		.kind = kind,
+		.align_log2 = align ? (unsigned int)__builtin_ctzl(align) : 0,
+		.old = (uintptr_t)old,
+		.block = (uintptr_t)block,
+		.size = size,
+	};
+
+	if (!started)
+		start();
+	if (!calls_left)
+		trace_close(&out);
+	else
+		calls_left--;
+	trace_append(&out, &e);
+	errno = saved;
+}
+
+static void enter(void)
+{
+	resolve();
+	pthread_mutex_lock(&lock);
+}
+
+static void leave(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+/* Records an allocation that was made under the lock, and gives up the lock. */
+static void *noted(void *p, size_t size, size_t align)
+{
+	if (p)
+		note(TRACE_ALLOC, NULL, p, size, align);
+	leave();
+	return p;
+}
+
+/* --- Processes -------------------------------------------------------------- */
+
+static void child_begins(void)
+{
+	trace_abandon(&out);
+	started = false;
+	leave();
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+	resolve();
+	pthread_atfork(enter, leave, child_begins);
+}
+
+/* Destructors that run later still allocate: what comes then is not recorded. */
+__attribute__((destructor)) static void end(void)
+{
+	enter();
+	trace_close(&out);
+	leave();
+}
+
+/* --- The family ------------------------------------------------------------- */
+
+EXPORT void *malloc(size_t size)
+{
+	if (resolving)
+		return early_alloc(size);
+	enter();
+	return noted(next.malloc(size), size, 0);
+}
+
+EXPORT void *calloc(size_t n, size_t size)
+{
+	if (resolving)
+		return early_alloc(n * size);
+	enter();
+	return noted(next.calloc(n, size), n * size, 0);
+}
+
+EXPORT void free(void *p)
+{
+	if (!p || is_early(p))
+		return;
+	enter();
+	note(TRACE_FREE, NULL, p, 0, 0);
+	next.free(p);
+	leave();
+}
+
+/* How long the old block was is not known: what lies behind it does no harm. */
+static void *early_realloc(const char *old, size_t size)
+{
+	size_t most = (size_t)(early + sizeof(early) - old);
+	void *p = malloc(size);
+
+	return p ? memcpy(p, old, size < most ? size : most) : NULL;
+}
+
+EXPORT void *realloc(void *old, size_t size)
+{
+	void *p;
+
+	if (!old)
+		return malloc(size);
+	if (is_early(old))
+		return early_realloc(old, size);
+	enter();
+	p = next.realloc(old, size);
+	if (p)
+		note(TRACE_REALLOC, old, p, size, 0);
+	else if (!size)
+		note(TRACE_FREE, NULL, old, 0, 0);
+	leave();
+	return p;
+}
+
+EXPORT void *memalign(size_t align, size_t size)
+{
+	enter();
+	return noted(next.memalign(align, size), size, align);
+}
+
+EXPORT void *aligned_alloc(size_t align, size_t size)
+{
+	enter();
+	return noted(next.aligned_alloc(align, size), size, align);
+}
+
+EXPORT int posix_memalign(void **p, size_t align, size_t size)
+{
+	int err;
+
+	enter();
+	err = next.posix_memalign(p, align, size);
+	if (!err)
+		note(TRACE_ALLOC, NULL, *p, size, align);
+	leave();
+	return err;
+}
+
+EXPORT void *valloc(size_t size)
+{
+	return memalign((size_t)sysconf(_SC_PAGESIZE), size);
+}
+
+EXPORT void *reallocarray(void *old, size_t n, size_t size)
+{
+	size_t bytes;
+
+	if (__builtin_mul_overflow(n, size, &bytes)) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return realloc(old, bytes);
+}
