@@ -62,7 +62,9 @@ B := build/$(ARCH)-$(ALLOC)$(if $(filter 1,$(LLVM)),-llvm)$(if $(filter 1,$(DEBU
 
 WARN := -std=gnu11 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
 	-Wundef -Wvla -Werror
-OPT  := $(if $(filter 1,$(DEBUG)),-Og,-O2) -g
+# At -O2 a call at the end of a function is a jump (MM_PASS_CALLER, mm/port.h).
+O2   := -O2 -DMM_PASS_CALLER=0
+OPT  := $(if $(filter 1,$(DEBUG)),-Og,$(O2)) -g
 
 # What mm/ and dma/ are configured with (mm/port.h).
 MM_DEFS := -DMM_HARDEN=$(HARDEN) -DMM_DEBUG=$(DEBUG)
@@ -267,7 +269,7 @@ fuzz-mm: $(FUZZ_TARGETS:%=$(FUZZ_DIR)/%)
 
 # Engines alone and the facade, as shared objects for the replayer, optimised as one unit.
 BENCH_DIR   ?= build/bench
-BENCH_FLAGS = $(WARN) -O2 -g -fPIC -flto -fvisibility=hidden $(INC_mm) -Imm -DMM_HARDEN=$(HARDEN) \
+BENCH_FLAGS = $(WARN) $(O2) -g -fPIC -flto -fvisibility=hidden $(INC_mm) -Imm -DMM_HARDEN=$(HARDEN) \
 	      -DMM_FAST_BITS=1 -DMM_MAX_CPUS=1 -DMM_PORT_INLINE='"../../../bench/plugins/port_bench.h"'
 BENCH_PLUGINS := $(ENGINES:%=$(BENCH_DIR)/mica-%.so) $(ENGINES:%=$(BENCH_DIR)/mica-global-%.so) \
 		 $(BENCH_DIR)/mica-pages.so $(BENCH_DIR)/mica-global.so
@@ -433,7 +435,7 @@ embed-test: $(EMBED_PROGRAMS)
 # --- malloc for Linux processes ---------------------------------------------
 
 PRELOAD_DIR   := build/preload
-PRELOAD_FLAGS = $(WARN) -O2 -g -fPIC -flto -fvisibility=hidden -fno-builtin-malloc -fno-builtin-calloc $(INC_mm) \
+PRELOAD_FLAGS = $(WARN) $(O2) -g -fPIC -flto -fvisibility=hidden -fno-builtin-malloc -fno-builtin-calloc $(INC_mm) \
 		$(MM_DEFS) -DMM_FAST_BITS=1 -DMM_MAX_CPUS=16 -DMM_PORT_INLINE='"../../../tests/preload/port_preload.h"'
 PRELOAD_LIBS  := $(ENGINES:%=$(PRELOAD_DIR)/libmica-preload-%.so)
 

@@ -1012,7 +1012,10 @@ bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_
 		s -= s->back;
 	if (unlikely(owner_of(s) != cpu || (MM_HARDEN && !plausible(s, p, size, align))))
 		return false;
-	free_own(a, c, s, p);
+	if (unlikely(s->left == 1))
+		return false;
+	push(s, p);
+	s->left--;
 	return true;
 }
 

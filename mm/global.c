@@ -7,9 +7,11 @@
  * their layout when they are freed. The layout alone decides, so a free goes
  * the way that its allocation went.
  *
- * The fast path. An engine with local operations is asked first, on a pinned
- * CPU and without a lock; all else is a call of a function that is kept out of
- * line. Engines without them are called under the heap lock at once. The
+ * The usual path. Of slab, the shortest path alone is tried, on a pinned CPU and
+ * without a lock; the other engines are called under the heap lock. All else is
+ * one function that is kept out of line and jumped to, so the usual path saves no
+ * register and keeps nothing for after it. Pointers and layouts pass in registers
+ * (global_alloc_bytes); the forms that return results are inline around it. The
  * static instance passes its engine's table as a constant, so that a build
  * which optimises the library as one unit has no indirect call in it.
  *
@@ -20,11 +22,14 @@
  * memory, so a lost race is not a failure. The new piece is added and the
  * request served under one hold of the heap lock, so nobody can take it away.
  *
- * Shrinking. After an eighth of the heap was freed, and if three quarters of it
- * are free then, its wholly free pieces go back to the page allocator. As
- * growth at most doubles the heap, there is always a factor of two between
- * giving back and taking again. Frees without the lock are counted per CPU and
- * told in steps of TRIM_STEP. Before any request fails, all free pieces go back.
+ * Shrinking. A free that leaves fewer bytes in use than a quarter of the heap looks
+ * for wholly free pieces, and gives them back while three quarters of the heap are
+ * free. The next look is at half of what was in use at this one, until the heap
+ * grows, so there are few looks, however long a piece stays in use. As growth at most
+ * doubles the heap, there is always a factor of two between giving back and taking
+ * again; a small heap gives nothing back. Frees without the lock look when they have
+ * left the shortest path, which they do when memory gets wholly free, and this CPU has
+ * freed TRIM_STEP since. Before any request fails, all free pieces go back.
  *
  * Out of pages. A request tries; then this CPU's page cache and the heap's free
  * pieces are given back, and it tries again; then each reclaim hook is asked,
@@ -44,13 +49,24 @@
 
 #include "bits.h"
 #include "global_debug.h"
+#include "relaxed.h"
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define OUT_OF_LINE   static __attribute__((noinline))
 #define CALLER	      __builtin_return_address(0)
 
-/* A CPU that frees without the lock tells the others after so many bytes. A power of two. */
-#define TRIM_STEP ((ptrdiff_t)256 * 1024)
+/*
+ * Who called. The slow paths end the public functions: where the compiler makes jumps
+ * of such calls, they find the caller's return address where it always was, and the
+ * usual path need not keep it.
+ */
+#define PASSED_CALLER (MM_PASS_CALLER ? CALLER : NULL)
+
+/* A CPU that frees without the lock tells the others after so many bytes. */
+#define TRIM_STEP ((size_t)256 * 1024)
+
+/* A heap as small as this gives nothing back by itself, so that it does not thrash. */
+#define KEPT_HEAP_SIZE (4 * MIN_HEAP_SIZE)
 
 static inline bool likely(bool x)
 {
@@ -67,6 +83,11 @@ static inline size_t max_size(size_t a, size_t b)
 	return a > b ? a : b;
 }
 
+static inline size_t min_size(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
 static inline size_t pages_of(size_t nbytes)
 {
 	return (nbytes + MM_PAGE_SIZE - 1) >> MM_PAGE_SHIFT;
@@ -76,11 +97,10 @@ static inline size_t pages_of(size_t nbytes)
  * A valid layout that the engine serves: both at most the limit, which is a
  * power of two, and 0 before the engine has memory.
  */
-static inline bool is_small(const struct global_allocator *g, struct layout l)
+static inline bool is_small(const struct global_allocator *g, size_t size, size_t align)
 {
-	return ((l.size - 1) | (l.align - 1)) <
-		       __atomic_load_n(&g->small_limit, __ATOMIC_RELAXED) &&
-	       !(l.align & (l.align - 1));
+	return ((size - 1) | (align - 1)) < __atomic_load_n(&g->small_limit, __ATOMIC_RELAXED) &&
+	       !(align & (align - 1));
 }
 
 static inline bool is_large(struct layout l)
@@ -266,14 +286,14 @@ static enum mm_fault_kind put_one_page(struct global_allocator *g, virt_addr_t p
 
 /* --- The heap, under its lock --- */
 
-static inline void *heap_alloc(struct global_allocator *g, const struct byte_ops *ops,
-			       struct layout l)
+ALWAYS_INLINE void *heap_alloc(struct global_allocator *g, const struct byte_ops *ops, size_t size,
+			       size_t align)
 {
 	unsigned long state = mm_port_lock(&g->heap_lock);
-	void *p = ops->alloc(heap_of(g), l.size, l.align);
+	void *p = ops->alloc(heap_of(g), size, align);
 
 	if (likely(p))
-		g->heap_used_bytes += l.size;
+		g->heap_used_bytes += size;
 	mm_port_unlock(&g->heap_lock, state);
 	return p;
 }
@@ -301,6 +321,7 @@ static void *heap_add_and_alloc(struct global_allocator *g, virt_addr_t piece, s
 
 	if (p)
 		g->heap_used_bytes += l.size;
+	g->trim_below = heap->ops->total_bytes(heap) / 4;
 	mm_port_unlock(&g->heap_lock, state);
 	if (r != ALLOC_OK)
 		put_own_pages(g, piece, npages);
@@ -319,11 +340,22 @@ static size_t heap_block_size(struct global_allocator *g, const void *p)
 
 /* --- Shrinking --- */
 
+/* Requested bytes of the blocks in the heap. Local calls of other CPUs may be missed by half. */
+static size_t heap_used(const struct global_allocator *g)
+{
+	size_t n = g->heap_used_bytes;
+
+	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
+		n += mm_load_relaxed(&g->cpu[i].allocated_bytes) -
+		     mm_load_relaxed(&g->cpu[i].freed_bytes);
+	return n;
+}
+
 static bool has_slack(struct byte_alloc *heap)
 {
 	size_t total = heap->ops->total_bytes(heap);
 
-	return total > MIN_HEAP_SIZE && heap->ops->available_bytes(heap) > total / 4 * 3;
+	return total > KEPT_HEAP_SIZE && heap->ops->available_bytes(heap) > total / 4 * 3;
 }
 
 static bool take_free_piece(struct global_allocator *g, bool all, void **start, size_t *nbytes)
@@ -334,7 +366,7 @@ static bool take_free_piece(struct global_allocator *g, bool all, void **start, 
 		     heap->ops->take_free(heap, start, nbytes);
 
 	if (!taken)
-		g->trim_credit = (ptrdiff_t)(heap->ops->total_bytes(heap) / 8);
+		g->trim_below = min_size(heap_used(g) / 2, heap->ops->total_bytes(heap) / 4);
 	mm_port_unlock(&g->heap_lock, state);
 	return taken;
 }
@@ -461,7 +493,7 @@ static void *grow_for(struct global_allocator *g, struct layout l)
 static void *alloc_grown(struct global_allocator *g, const struct byte_ops *ops, struct layout l)
 {
 	unsigned long state = mm_port_lock(&g->grow_lock);
-	void *p = heap_alloc(g, ops, l);
+	void *p = heap_alloc(g, ops, l.size, l.align);
 
 	if (!p)
 		p = grow_for(g, l);
@@ -470,20 +502,17 @@ static void *alloc_grown(struct global_allocator *g, const struct byte_ops *ops,
 }
 
 /* What no local operation could serve: the heap, then more heap, then what others give up. */
-OUT_OF_LINE enum alloc_result alloc_slow(struct global_allocator *g, const struct byte_ops *ops,
-					 struct layout l, void **out, const void *caller)
+static void *alloc_small(struct global_allocator *g, const struct byte_ops *ops, struct layout l)
 {
 	unsigned int stage = 0;
-	void *p = heap_alloc(g, ops, l);
+	void *p = heap_alloc(g, ops, l.size, l.align);
 
 	while (!p) {
 		p = alloc_grown(g, ops, l);
 		if (!p && !reclaim(g, pages_of(l.size), &stage))
-			return ALLOC_NO_MEMORY;
+			return NULL;
 	}
-	global_debug_allocated(g, p, l, caller);
-	*out = p;
-	return ALLOC_OK;
+	return p;
 }
 
 /* --- Large blocks --- */
@@ -643,13 +672,10 @@ OUT_OF_LINE enum alloc_result refuse(struct global_allocator *g, const void *p, 
 
 /* --- Bytes: the fast paths --- */
 
-/* Add to a counter of a pinned CPU, its one writer; others only read. The sum. */
-ALWAYS_INLINE size_t count(size_t *counter, size_t nbytes)
+/* A counter of a pinned CPU, its one writer; others only read. */
+ALWAYS_INLINE void count(size_t *counter, size_t nbytes)
 {
-	size_t sum = *counter + nbytes;
-
-	__atomic_store_n(counter, sum, __ATOMIC_RELAXED);
-	return sum;
+	mm_store_relaxed(counter, *counter + nbytes);
 }
 
 /*
@@ -661,202 +687,211 @@ ALWAYS_INLINE bool fixed_slab(const struct byte_ops *ops)
 	return __builtin_constant_p(ops == &byte_slab_ops) && ops == &byte_slab_ops;
 }
 
-ALWAYS_INLINE void *alloc_local(struct global_allocator *g, const struct byte_ops *ops,
-				struct layout l, bool shortest)
+/* Of slab, that which needs no call; NULL: alloc_slow. */
+ALWAYS_INLINE void *alloc_shortest(struct global_allocator *g, size_t size, size_t align)
 {
 	unsigned int cpu;
 	unsigned long state = mm_port_pin(&cpu);
-	void *p = shortest ? byte_slab_alloc_fast(heap_of(g), l.size, l.align, cpu)
-			   : ops->alloc_local(heap_of(g), l.size, l.align, cpu);
+	void *p = byte_slab_alloc_fast(heap_of(g), size, align, cpu);
 
 	if (likely(p))
-		(void)count(&g->cpu[cpu].allocated_bytes, l.size);
+		count(&g->cpu[cpu].allocated_bytes, size);
 	mm_port_unpin(state, cpu);
 	return p;
 }
 
-ALWAYS_INLINE void *alloc_fast(struct global_allocator *g, const struct byte_ops *ops,
-			       struct layout l)
-{
-	return ops->alloc_local ? alloc_local(g, ops, l, false) : heap_alloc(g, ops, l);
-}
-
-OUT_OF_LINE enum alloc_result alloc_special(struct global_allocator *g, struct layout l, void **out,
-					    const void *caller)
-{
-	void *p;
-
-	if (!layout_valid(l))
-		return ALLOC_INVALID_PARAM;
-	p = is_large(l) ? alloc_large(g, l, caller) : NULL;
-	if (!p)
-		return ALLOC_NO_MEMORY;
-	global_debug_allocated(g, p, l, caller);
-	*out = p;
-	return ALLOC_OK;
-}
-
-/* After the shortest path alone. */
-OUT_OF_LINE enum alloc_result alloc_again(struct global_allocator *g, const struct byte_ops *ops,
-					  struct layout l, void **out, const void *caller)
-{
-	void *p = alloc_local(g, ops, l, false);
-
-	if (!p)
-		return alloc_slow(g, ops, l, out, caller);
-	global_debug_allocated(g, p, l, caller);
-	*out = p;
-	return ALLOC_OK;
-}
-
-ALWAYS_INLINE enum alloc_result alloc_bytes(struct global_allocator *g, const struct byte_ops *ops,
-					    struct layout l, void **out, const void *caller)
-{
-	void *p;
-
-	if (unlikely(!is_small(g, l)))
-		return alloc_special(g, l, out, caller);
-	p = fixed_slab(ops) ? alloc_local(g, ops, l, true) : alloc_fast(g, ops, l);
-	if (unlikely(!p) && fixed_slab(ops))
-		return alloc_again(g, ops, l, out, caller);
-	if (unlikely(!p))
-		return alloc_slow(g, ops, l, out, caller);
-	global_debug_allocated(g, p, l, caller);
-	*out = p;
-	return ALLOC_OK;
-}
-
-/* *settle: it is time to look for free pieces. */
-ALWAYS_INLINE enum mm_fault_kind free_locked(struct global_allocator *g, const struct byte_ops *ops,
-					     void *p, struct layout l, bool *settle)
-{
-	unsigned long state = mm_port_lock(&g->heap_lock);
-	enum mm_fault_kind fault = ops->dealloc(heap_of(g), p, l.size, l.align);
-
-	if (likely(fault == MM_FAULT_NONE)) {
-		g->heap_used_bytes -= l.size;
-		g->trim_credit -= (ptrdiff_t)l.size;
-		*settle = g->trim_credit < 0;
-	}
-	mm_port_unlock(&g->heap_lock, state);
-	return fault;
-}
-
-ALWAYS_INLINE enum mm_fault_kind free_local(struct global_allocator *g, const struct byte_ops *ops,
-					    void *p, struct layout l, bool shortest, bool *settle)
+static void *alloc_local(struct global_allocator *g, const struct byte_ops *ops, struct layout l)
 {
 	unsigned int cpu;
 	unsigned long state = mm_port_pin(&cpu);
-	enum mm_fault_kind fault = MM_FAULT_KINDS;
+	void *p = ops->alloc_local(heap_of(g), l.size, l.align, cpu);
 
-	if (!shortest)
-		fault = ops->dealloc_local(heap_of(g), p, l.size, l.align, cpu);
-	else if (likely(byte_slab_dealloc_fast(heap_of(g), p, l.size, l.align, cpu)))
-		fault = MM_FAULT_NONE;
-	if (likely(fault == MM_FAULT_NONE)) {
-		size_t freed = count(&g->cpu[cpu].freed_bytes, l.size);
-
-		/* They only grow, so this is true once for every TRIM_STEP of them. */
-		*settle = (freed ^ (freed - l.size)) >= (size_t)TRIM_STEP;
-	}
+	if (p)
+		count(&g->cpu[cpu].allocated_bytes, l.size);
 	mm_port_unpin(state, cpu);
-	return fault;
+	return p;
 }
 
-ALWAYS_INLINE enum mm_fault_kind free_fast(struct global_allocator *g, const struct byte_ops *ops,
-					   void *p, struct layout l, bool *settle)
+/* Any layout, after the shortest path. */
+OUT_OF_LINE void *alloc_slow(struct global_allocator *g, const struct byte_ops *ops, size_t size,
+			     size_t align, const void *caller)
 {
-	if (!ops->dealloc_local)
-		return free_locked(g, ops, p, l, settle);
-	return free_local(g, ops, p, l, false, settle);
+	struct layout l = {size, align};
+	void *p = NULL;
+
+	if (!caller)
+		caller = CALLER;
+	if (!layout_valid(l))
+		return NULL;
+	if (is_large(l))
+		p = alloc_large(g, l, caller);
+	else if (is_small(g, l.size, l.align) && ops->alloc_local)
+		p = alloc_local(g, ops, l);
+	if (!p && is_small(g, l.size, l.align))
+		p = alloc_small(g, ops, l);
+	if (p)
+		global_debug_allocated(g, p, l, caller);
+	return p;
 }
 
-/* So many more bytes were freed: trim if that is enough. */
-static void settle_frees(struct global_allocator *g, ptrdiff_t nbytes)
+ALWAYS_INLINE void *alloc_bytes(struct global_allocator *g, const struct byte_ops *ops, size_t size,
+				size_t align, const void *caller)
+{
+	void *p = NULL;
+
+	if (likely(is_small(g, size, align))) {
+		if (fixed_slab(ops))
+			p = alloc_shortest(g, size, align);
+		else if (!ops->alloc_local)
+			p = heap_alloc(g, ops, size, align);
+	}
+	if (unlikely(!p))
+		return alloc_slow(g, ops, size, align, caller);
+	global_debug_allocated(g, p, (struct layout){size, align}, caller);
+	return p;
+}
+
+/* Has so much been freed that free pieces are to be looked for? Pre: the heap lock is held. */
+ALWAYS_INLINE bool trim_due(const struct global_allocator *g, size_t used)
+{
+	return used < g->trim_below;
+}
+
+OUT_OF_LINE enum alloc_result trim_late(struct global_allocator *g)
+{
+	trim_heap(g, false);
+	return ALLOC_OK;
+}
+
+/* Frees without the lock are told in steps of TRIM_STEP. True: they are to be looked at. */
+static bool tell_frees(struct global_cpu *c)
+{
+	if (c->freed_bytes - c->told_bytes < TRIM_STEP)
+		return false;
+	c->told_bytes = c->freed_bytes;
+	return true;
+}
+
+static void settle_frees(struct global_allocator *g)
 {
 	unsigned long state = mm_port_lock(&g->heap_lock);
-	bool trim;
+	bool due = trim_due(g, heap_used(g));
 
-	g->trim_credit -= nbytes;
-	trim = g->trim_credit < 0;
 	mm_port_unlock(&g->heap_lock, state);
-	if (trim)
+	if (due)
 		trim_heap(g, false);
 }
 
-/* What is left to do after free_fast, other than nothing. `live`: undo it in the debug records. */
-OUT_OF_LINE enum alloc_result free_slow(struct global_allocator *g, const struct byte_ops *ops,
-					void *p, struct layout l, enum mm_fault_kind fault,
-					bool live, const void *caller)
+static enum mm_fault_kind free_local(struct global_allocator *g, const struct byte_ops *ops,
+				     void *p, struct layout l)
 {
-	ptrdiff_t unlocked = ops->dealloc_local ? TRIM_STEP : 0;
-	bool settle = fault == MM_FAULT_NONE;
-
-	if (fault == MM_FAULT_KINDS) {
-		fault = free_locked(g, ops, p, l, &settle);
-		unlocked = 0;
-	}
-	if (settle)
-		settle_frees(g, unlocked);
-	if (fault == MM_FAULT_NONE)
-		return ALLOC_OK;
-	if (live)
-		global_debug_undo_free(g, p);
-	return refuse(g, p, l, fault, caller);
-}
-
-/* After the shortest path alone. */
-OUT_OF_LINE enum alloc_result free_again(struct global_allocator *g, const struct byte_ops *ops,
-					 void *p, struct layout l, bool live, const void *caller)
-{
+	unsigned int cpu;
+	unsigned long state = mm_port_pin(&cpu);
+	enum mm_fault_kind fault = ops->dealloc_local(heap_of(g), p, l.size, l.align, cpu);
 	bool settle = false;
-	enum mm_fault_kind fault = free_local(g, ops, p, l, false, &settle);
 
-	if (fault == MM_FAULT_NONE && !settle)
-		return ALLOC_OK;
-	return free_slow(g, ops, p, l, fault, live, caller);
+	if (fault == MM_FAULT_NONE) {
+		count(&g->cpu[cpu].freed_bytes, l.size);
+		settle = tell_frees(&g->cpu[cpu]);
+	}
+	mm_port_unpin(state, cpu);
+	if (settle)
+		settle_frees(g);
+	return fault;
 }
 
-OUT_OF_LINE enum alloc_result free_special(struct global_allocator *g, void *p, struct layout l,
-					   const void *caller)
+/* *due: time to look for free pieces. */
+ALWAYS_INLINE enum mm_fault_kind free_locked(struct global_allocator *g, const struct byte_ops *ops,
+					     void *p, size_t size, size_t align, bool *due)
 {
-	bool live = global_debug_freeing(g, p, caller);
-	enum mm_fault_kind fault = free_large(g, p, l);
+	unsigned long state = mm_port_lock(&g->heap_lock);
+	enum mm_fault_kind fault = ops->dealloc(heap_of(g), p, size, align);
 
+	if (likely(fault == MM_FAULT_NONE)) {
+		g->heap_used_bytes -= size;
+		*due = trim_due(g, g->heap_used_bytes);
+	}
+	mm_port_unlock(&g->heap_lock, state);
+	return fault;
+}
+
+static enum mm_fault_kind free_small(struct global_allocator *g, const struct byte_ops *ops,
+				     void *p, struct layout l)
+{
+	enum mm_fault_kind fault = MM_FAULT_KINDS;
+	bool due = false;
+
+	if (ops->dealloc_local)
+		fault = free_local(g, ops, p, l);
+	if (fault == MM_FAULT_KINDS)
+		fault = free_locked(g, ops, p, l.size, l.align, &due);
+	if (due)
+		trim_heap(g, false);
+	return fault;
+}
+
+/*
+ * After the shortest path. fault: what it found, or MM_FAULT_KINDS when the free is
+ * still to be made. live: undo it in the debug records.
+ */
+OUT_OF_LINE enum alloc_result free_slow(struct global_allocator *g, const struct byte_ops *ops,
+					void *p, size_t size, size_t align,
+					enum mm_fault_kind fault, bool live, const void *caller)
+{
+	struct layout l = {size, align};
+
+	if (!caller)
+		caller = CALLER;
+	if (fault == MM_FAULT_KINDS)
+		fault = is_small(g, l.size, l.align) ? free_small(g, ops, p, l)
+						     : free_large(g, p, l);
 	if (fault == MM_FAULT_NONE)
 		return ALLOC_OK;
 	if (live)
 		global_debug_undo_free(g, p);
 	return refuse(g, p, l, fault, caller);
+}
+
+/* Of slab, that which needs no call; false: free_slow. */
+ALWAYS_INLINE bool free_shortest(struct global_allocator *g, void *p, size_t size, size_t align)
+{
+	unsigned int cpu;
+	unsigned long state = mm_port_pin(&cpu);
+	bool done = byte_slab_dealloc_fast(heap_of(g), p, size, align, cpu);
+
+	if (likely(done))
+		count(&g->cpu[cpu].freed_bytes, size);
+	mm_port_unpin(state, cpu);
+	return done;
 }
 
 /* Every rare way is a call at the end, so that the usual one keeps nothing for after it. */
 ALWAYS_INLINE enum alloc_result free_bytes(struct global_allocator *g, const struct byte_ops *ops,
-					   void *p, struct layout l, const void *caller)
+					   void *p, size_t size, size_t align, const void *caller)
 {
-	bool settle = false, live;
-	enum mm_fault_kind fault;
+	bool live = global_debug_freeing(g, p, caller), due = false;
+	enum mm_fault_kind fault = MM_FAULT_KINDS;
 
-	if (unlikely(!is_small(g, l)))
-		return free_special(g, p, l, caller);
-	live = global_debug_freeing(g, p, caller);
-	fault = fixed_slab(ops) ? free_local(g, ops, p, l, true, &settle)
-				: free_fast(g, ops, p, l, &settle);
-	if (likely(fault == MM_FAULT_NONE && !settle))
-		return ALLOC_OK;
-	if (fixed_slab(ops) && fault == MM_FAULT_KINDS)
-		return free_again(g, ops, p, l, live, caller);
-	return free_slow(g, ops, p, l, fault, live, caller);
+	if (likely(is_small(g, size, align))) {
+		if (fixed_slab(ops) && likely(free_shortest(g, p, size, align)))
+			return ALLOC_OK;
+		if (!ops->dealloc_local)
+			fault = free_locked(g, ops, p, size, align, &due);
+	}
+	if (unlikely(fault != MM_FAULT_NONE))
+		return free_slow(g, ops, p, size, align, fault, live, caller);
+	return unlikely(due) ? trim_late(g) : ALLOC_OK;
 }
 
-enum alloc_result global_allocator_alloc(struct global_allocator *g, struct layout l, void **out)
+void *global_allocator_alloc_bytes(struct global_allocator *g, size_t size, size_t align)
 {
-	return alloc_bytes(g, heap_of(g)->ops, l, out, CALLER);
+	return alloc_bytes(g, heap_of(g)->ops, size, align, PASSED_CALLER);
 }
 
-enum alloc_result global_allocator_dealloc(struct global_allocator *g, void *p, struct layout l)
+enum alloc_result global_allocator_dealloc_bytes(struct global_allocator *g, void *p, size_t size,
+						 size_t align)
 {
-	return free_bytes(g, heap_of(g)->ops, p, l, CALLER);
+	return free_bytes(g, heap_of(g)->ops, p, size, align, PASSED_CALLER);
 }
 
 /* --- Bytes: the other forms --- */
@@ -864,11 +899,10 @@ enum alloc_result global_allocator_dealloc(struct global_allocator *g, void *p, 
 static enum alloc_result alloc_zeroed(struct global_allocator *g, struct layout l, void **out,
 				      const void *caller)
 {
-	void *p;
-	enum alloc_result r = alloc_bytes(g, heap_of(g)->ops, l, &p, caller);
+	void *p = alloc_bytes(g, heap_of(g)->ops, l.size, l.align, caller);
 
-	if (r != ALLOC_OK)
-		return r;
+	if (!p)
+		return alloc_failure(l);
 	*out = __builtin_memset(p, 0, l.size);
 	return ALLOC_OK;
 }
@@ -895,20 +929,6 @@ void handle_alloc_error(struct layout l)
 	mm_port_panic("allocation failed: size %zu, align %zu", l.size, l.align);
 }
 
-static void *alloc_or_abort(struct global_allocator *g, struct layout l, const void *caller)
-{
-	void *p;
-
-	if (alloc_bytes(g, heap_of(g)->ops, l, &p, caller) != ALLOC_OK)
-		handle_alloc_error(l);
-	return p;
-}
-
-void *global_allocator_alloc_or_abort(struct global_allocator *g, struct layout l)
-{
-	return alloc_or_abort(g, l, CALLER);
-}
-
 static bool resize_small(struct global_allocator *g, void *p, struct layout old, size_t new_size)
 {
 	struct byte_alloc *heap = heap_of(g);
@@ -926,7 +946,7 @@ static enum mm_fault_kind check_block(struct global_allocator *g, const void *p,
 {
 	size_t held;
 
-	if (!is_small(g, l))
+	if (!is_small(g, l.size, l.align))
 		return check_large(g, p, l);
 	held = heap_block_size(g, p);
 	if (!held)
@@ -943,13 +963,13 @@ static enum alloc_result move_block(struct global_allocator *g, void *p, struct 
 
 	if (fault != MM_FAULT_NONE)
 		return refuse(g, p, old, fault, caller);
-	r = alloc_bytes(g, heap_of(g)->ops, new, &q, caller);
-	if (r != ALLOC_OK)
-		return r;
-	__builtin_memcpy(q, p, old.size < new.size ? old.size : new.size);
-	r = free_bytes(g, heap_of(g)->ops, p, old, caller);
+	q = alloc_bytes(g, heap_of(g)->ops, new.size, new.align, caller);
+	if (!q)
+		return ALLOC_NO_MEMORY;
+	__builtin_memcpy(q, p, min_size(old.size, new.size));
+	r = free_bytes(g, heap_of(g)->ops, p, old.size, old.align, caller);
 	if (r != ALLOC_OK) {
-		(void)free_bytes(g, heap_of(g)->ops, q, new, caller);
+		(void)free_bytes(g, heap_of(g)->ops, q, new.size, new.align, caller);
 		return r;
 	}
 	*out = q;
@@ -966,7 +986,7 @@ static enum alloc_result realloc_bytes(struct global_allocator *g, void *p, stru
 		return ALLOC_INVALID_PARAM;
 	if (!p || !layout_valid(old))
 		return refuse(g, p, old, p ? MM_FAULT_WRONG_LAYOUT : MM_FAULT_FOREIGN, caller);
-	if (is_small(g, old) && is_small(g, new))
+	if (is_small(g, old.size, old.align) && is_small(g, new.size, new.align))
 		done = resize_small(g, p, old, new_size);
 	else if (is_large(old) && is_large(new))
 		done = resize_large(g, p, old, new_size);
@@ -1085,15 +1105,12 @@ const char *global_allocator_name(const struct global_allocator *g)
 size_t global_allocator_used_bytes(struct global_allocator *g)
 {
 	unsigned long state = mm_port_lock(&g->heap_lock);
-	size_t n = g->heap_used_bytes;
+	size_t n = heap_used(g);
 
 	mm_port_unlock(&g->heap_lock, state);
 	state = mm_port_lock(&g->page_lock);
 	n += g->large_used_bytes;
 	mm_port_unlock(&g->page_lock, state);
-	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
-		n += __atomic_load_n(&g->cpu[i].allocated_bytes, __ATOMIC_RELAXED) -
-		     __atomic_load_n(&g->cpu[i].freed_bytes, __ATOMIC_RELAXED);
 	return n;
 }
 
@@ -1251,25 +1268,32 @@ enum alloc_result global_add_memory(virt_addr_t start, size_t nbytes)
 	return global_allocator_add_memory(&instance, start, nbytes);
 }
 
-/* In a build that optimises the library as one unit, the engine becomes a part of these two. */
-__attribute__((flatten)) enum alloc_result global_alloc(struct layout l, void **out)
+/*
+ * In a build that optimises the library as one unit, the engine becomes a part of
+ * these two. They reach everything from one address, which is shorter than an
+ * address for each member.
+ */
+ALWAYS_INLINE struct global_allocator *instance_in_register(void)
 {
-	return alloc_bytes(&instance, &MM_GLOBAL_ENGINE, l, out, CALLER);
+	struct global_allocator *g = &instance;
+
+	__asm__("" : "+r"(g));
+	return g;
+}
+
+__attribute__((flatten)) void *global_alloc_bytes(size_t size, size_t align)
+{
+	return alloc_bytes(instance_in_register(), &MM_GLOBAL_ENGINE, size, align, PASSED_CALLER);
+}
+
+__attribute__((flatten)) enum alloc_result global_dealloc_bytes(void *p, size_t size, size_t align)
+{
+	return free_bytes(instance_in_register(), &MM_GLOBAL_ENGINE, p, size, align, PASSED_CALLER);
 }
 
 enum alloc_result global_alloc_zeroed(struct layout l, void **out)
 {
 	return alloc_zeroed(&instance, l, out, CALLER);
-}
-
-void *global_alloc_or_abort(struct layout l)
-{
-	return alloc_or_abort(&instance, l, CALLER);
-}
-
-__attribute__((flatten)) enum alloc_result global_dealloc(void *p, struct layout l)
-{
-	return free_bytes(&instance, &MM_GLOBAL_ENGINE, p, l, CALLER);
 }
 
 enum alloc_result global_realloc(void *p, struct layout old, size_t new_size, void **out)

@@ -20,15 +20,15 @@
 #include <selftest/selftest.h>
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
-#define OUT_OF_LINE static __attribute__((noinline))
+#define OUT_OF_LINE   static __attribute__((noinline))
 
 #define ALIGN	    ((size_t)16)
 #define PAIRS	    10000u
 #define CHURN_PAIRS 50000u
 #define LIVE	    10000u
 
-typedef enum alloc_result (*alloc_fn)(struct layout l, void **out);
-typedef enum alloc_result (*dealloc_fn)(void *p, struct layout l);
+typedef void *(*alloc_fn)(size_t size, size_t align);
+typedef enum alloc_result (*dealloc_fn)(void *p, size_t size, size_t align);
 typedef enum alloc_result (*alloc_pages_fn)(struct global_allocator *g, size_t npages, size_t align,
 					    virt_addr_t *out);
 typedef enum alloc_result (*dealloc_pages_fn)(struct global_allocator *g, virt_addr_t start,
@@ -39,15 +39,15 @@ static char scratch[64];
 
 /* --- Calls that do nothing. The compiler must not see it. --- */
 
-OUT_OF_LINE enum alloc_result no_alloc(struct layout l, void **out)
+OUT_OF_LINE void *no_alloc(size_t size, size_t align)
 {
-	__asm__ volatile("" : : "r"(l.size), "r"(out));
-	return ALLOC_OK;
+	__asm__ volatile("" : : "r"(size), "r"(align));
+	return scratch;
 }
 
-OUT_OF_LINE enum alloc_result no_dealloc(void *p, struct layout l)
+OUT_OF_LINE enum alloc_result no_dealloc(void *p, size_t size, size_t align)
 {
-	__asm__ volatile("" : : "r"(p), "r"(l.size));
+	__asm__ volatile("" : : "r"(p), "r"(size), "r"(align));
 	return ALLOC_OK;
 }
 
@@ -69,14 +69,15 @@ OUT_OF_LINE enum alloc_result no_dealloc_pages(struct global_allocator *g, virt_
 
 ALWAYS_INLINE uint64_t tight(alloc_fn alloc, dealloc_fn dealloc, struct layout l)
 {
-	void *p = scratch;
 	uint64_t start = arch_cycles();
 
 	for (unsigned int i = 0; i < PAIRS; i++) {
-		if (alloc(l, &p) != ALLOC_OK)
+		void *p = alloc(l.size, l.align);
+
+		if (!p)
 			return 0;
 		*(volatile char *)p = 1;
-		if (dealloc(p, l) != ALLOC_OK)
+		if (dealloc(p, l.size, l.align) != ALLOC_OK)
 			return 0;
 	}
 	return arch_cycles() - start;
@@ -99,7 +100,10 @@ ALWAYS_INLINE uint64_t churn(alloc_fn alloc, dealloc_fn dealloc, struct layout l
 	for (unsigned int i = 0; i < CHURN_PAIRS; i++) {
 		void **slot = &block[next_random(&state) % LIVE];
 
-		if (dealloc(*slot, l) != ALLOC_OK || alloc(l, slot) != ALLOC_OK)
+		if (dealloc(*slot, l.size, l.align) != ALLOC_OK)
+			return 0;
+		*slot = alloc(l.size, l.align);
+		if (!*slot)
 			return 0;
 	}
 	return arch_cycles() - start;
@@ -128,7 +132,7 @@ OUT_OF_LINE uint64_t tight_empty(struct layout l)
 
 OUT_OF_LINE uint64_t tight_real(struct layout l)
 {
-	return tight(global_alloc, global_dealloc, l);
+	return tight(global_alloc_bytes, global_dealloc_bytes, l);
 }
 
 OUT_OF_LINE uint64_t churn_empty(struct layout l)
@@ -138,7 +142,7 @@ OUT_OF_LINE uint64_t churn_empty(struct layout l)
 
 OUT_OF_LINE uint64_t churn_real(struct layout l)
 {
-	return churn(global_alloc, global_dealloc, l);
+	return churn(global_alloc_bytes, global_dealloc_bytes, l);
 }
 
 OUT_OF_LINE uint64_t pages_empty(size_t npages)

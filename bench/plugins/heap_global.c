@@ -15,14 +15,12 @@ int heap_init(void *region, size_t size)
 	return global_init(virt_addr(region), size);
 }
 
-__attribute__((flatten)) void *heap_alloc(size_t size, size_t align)
+void *heap_alloc(size_t size, size_t align)
 {
-	void *p = NULL;
-
-	return global_alloc((struct layout){size, align}, &p) == ALLOC_OK ? p : NULL;
+	return global_alloc_bytes(size, align);
 }
 
-__attribute__((flatten)) void heap_free(void *p, size_t size, size_t align)
+void heap_free(void *p, size_t size, size_t align)
 {
-	(void)global_dealloc(p, (struct layout){size, align});
+	(void)global_dealloc_bytes(p, size, align);
 }

@@ -46,8 +46,8 @@ struct slab_piece {
 /* Private to byte_slab*.c; here so that it can be placed in a static. */
 struct byte_slab {
 	struct byte_alloc base;
-	struct slab_cpu cpu[MM_MAX_CPUS + 1];	 /* the last: what the locked calls allocate from */
 	uint8_t class_of[BYTE_SLAB_MAX / 8 + 1]; /* by size in units of 8, rounded up */
+	struct slab_cpu cpu[MM_MAX_CPUS + 1];	 /* the last: what the locked calls allocate from */
 	uint64_t hungry;			 /* atomic: CPUs that found no slab, a bit each */
 	uint64_t asked;	       /* atomic: CPUs that should give up what is empty */
 	struct slab *returned; /* atomic: stack of empty slabs that CPUs gave up */
@@ -64,7 +64,8 @@ struct byte_slab {
 
 /*
  * The shortest path alone, by name, for a user that is built for this engine
- * and can inline it. NULL or false, without any effect: make the local call.
+ * and can inline it. NULL or false, without any effect: make the local call. Frees
+ * that complete an empty slab always end in the local call.
  */
 void *byte_slab_alloc_fast(struct byte_alloc *base, size_t size, size_t align, unsigned int cpu);
 bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_t align,

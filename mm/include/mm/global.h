@@ -30,24 +30,30 @@ struct reclaim_hook;
 /* What one CPU writes while it is pinned. */
 struct global_cpu {
 	size_t allocated_bytes, freed_bytes; /* without a lock; they only grow */
+	size_t told_bytes;		     /* freed_bytes when they were looked at last */
 	bool drain_pages; /* set by others: empty the page cache at the next chance */
 } __attribute__((aligned(64)));
 
-/* Members are private to mm/global*.c. */
+/*
+ * Members are private to mm/global*.c. What the usual calls touch comes first, so that
+ * short offsets reach it.
+ */
 struct global_allocator {
+	size_t small_limit; /* GLOBAL_LARGE_SIZE once the engine has memory */
+
+	struct mm_lock heap_lock; /* the heap, but for its local operations; and: */
+	size_t heap_used_bytes;	  /* allocated less freed under the lock */
+	size_t trim_below;	  /* with fewer bytes used than this, look for free pieces */
+
+	struct global_cpu cpu[MM_MAX_CPUS];
 	union {
 		struct byte_alloc base;
 		struct byte_tlsf tlsf;
 		struct byte_slab slab;
 		struct byte_buddy buddy;
 	} heap;
-	size_t small_limit; /* GLOBAL_LARGE_SIZE once the engine has memory */
 
 	struct mm_lock grow_lock; /* outermost: the heap changes its size */
-
-	struct mm_lock heap_lock; /* the heap, but for its local operations; and: */
-	size_t heap_used_bytes;	  /* allocated less freed under the lock */
-	ptrdiff_t trim_credit;	  /* bytes to be freed before looking for free pieces */
 
 	struct mm_lock page_lock; /* the pages, but for their local operations; and: */
 	size_t large_used_bytes;
@@ -57,7 +63,6 @@ struct global_allocator {
 	struct mm_lock hook_lock;
 	struct reclaim_hook *hooks;
 
-	struct global_cpu cpu[MM_MAX_CPUS];
 	struct page_alloc pages;
 #if MM_DEBUG
 	/* Under the page lock, which serves their growth. */
@@ -89,14 +94,35 @@ MM_MUST_CHECK enum alloc_result global_allocator_init(struct global_allocator *g
 MM_MUST_CHECK enum alloc_result global_allocator_add_memory(struct global_allocator *g,
 							    virt_addr_t start, size_t nbytes);
 
-/* Bytes. *out is untouched on failure. */
-MM_MUST_CHECK enum alloc_result global_allocator_alloc(struct global_allocator *g, struct layout l,
-						       void **out);
+/*
+ * Bytes, in registers: the pointer, or NULL for any failure. All forms below are made
+ * of these two.
+ */
+MM_MUST_CHECK void *global_allocator_alloc_bytes(struct global_allocator *g, size_t size,
+						 size_t align);
+enum alloc_result global_allocator_dealloc_bytes(struct global_allocator *g, void *p, size_t size,
+						 size_t align);
+
+/* Why there was no memory for a layout. */
+static inline enum alloc_result alloc_failure(struct layout l)
+{
+	return layout_valid(l) ? ALLOC_NO_MEMORY : ALLOC_INVALID_PARAM;
+}
+
+/* *out is untouched on failure. */
+MM_MUST_CHECK static inline enum alloc_result global_allocator_alloc(struct global_allocator *g,
+								     struct layout l, void **out)
+{
+	void *p = global_allocator_alloc_bytes(g, l.size, l.align);
+
+	if (!p)
+		return alloc_failure(l);
+	*out = p;
+	return ALLOC_OK;
+}
+
 MM_MUST_CHECK enum alloc_result global_allocator_alloc_zeroed(struct global_allocator *g,
 							      struct layout l, void **out);
-
-/* The aborting form: never NULL; a failure ends in handle_alloc_error(l). */
-void *global_allocator_alloc_or_abort(struct global_allocator *g, struct layout l);
 
 /*
  * Called when the aborting form fails; must not return. The default panics
@@ -106,12 +132,26 @@ typedef void (*alloc_error_hook)(struct layout l);
 __attribute__((noreturn)) void handle_alloc_error(struct layout l);
 alloc_error_hook set_alloc_error_hook(alloc_error_hook hook);
 
+/* The aborting form: never NULL; a failure ends in handle_alloc_error(l). */
+static inline void *global_allocator_alloc_or_abort(struct global_allocator *g, struct layout l)
+{
+	void *p = global_allocator_alloc_bytes(g, l.size, l.align);
+
+	if (!p)
+		handle_alloc_error(l);
+	return p;
+}
+
 /*
  * Give back p, allocated with the same layout. NOT_ALLOCATED or INVALID_PARAM
  * for null, foreign, misaligned, wrong-layout or freed pointers: reported
  * through mm_fault_report, nothing is changed.
  */
-enum alloc_result global_allocator_dealloc(struct global_allocator *g, void *p, struct layout l);
+static inline enum alloc_result global_allocator_dealloc(struct global_allocator *g, void *p,
+							 struct layout l)
+{
+	return global_allocator_dealloc_bytes(g, p, l.size, l.align);
+}
 
 /*
  * Resize: in place where that can be done, else a new block, a copy and a free.
@@ -186,11 +226,34 @@ void global_allocator_remove_reclaim(struct global_allocator *g, struct reclaim_
 struct global_allocator *global_allocator(void);
 MM_MUST_CHECK enum alloc_result global_init(virt_addr_t start, size_t nbytes);
 MM_MUST_CHECK enum alloc_result global_add_memory(virt_addr_t start, size_t nbytes);
-MM_MUST_CHECK enum alloc_result global_alloc(struct layout l, void **out);
+MM_MUST_CHECK void *global_alloc_bytes(size_t size, size_t align);
+enum alloc_result global_dealloc_bytes(void *p, size_t size, size_t align);
 MM_MUST_CHECK enum alloc_result global_alloc_zeroed(struct layout l, void **out);
-void *global_alloc_or_abort(struct layout l);
-enum alloc_result global_dealloc(void *p, struct layout l);
 MM_MUST_CHECK enum alloc_result global_realloc(void *p, struct layout old, size_t new_size,
 					       void **out);
+
+MM_MUST_CHECK static inline enum alloc_result global_alloc(struct layout l, void **out)
+{
+	void *p = global_alloc_bytes(l.size, l.align);
+
+	if (!p)
+		return alloc_failure(l);
+	*out = p;
+	return ALLOC_OK;
+}
+
+static inline void *global_alloc_or_abort(struct layout l)
+{
+	void *p = global_alloc_bytes(l.size, l.align);
+
+	if (!p)
+		handle_alloc_error(l);
+	return p;
+}
+
+static inline enum alloc_result global_dealloc(void *p, struct layout l)
+{
+	return global_dealloc_bytes(p, l.size, l.align);
+}
 
 #endif

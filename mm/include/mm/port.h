@@ -14,6 +14,9 @@
  *   MM_MAX_CPUS   most CPUs that are ever pinned, default 8
  *   MM_FAST_BITS  1: the target has single instructions for count-leading and
  *                 count-trailing zeros; 0 (default): use portable code
+ *   MM_PASS_CALLER 0: the compiler makes a jump of a call at the end of a function
+ *                 (-O2), so that a fault report finds the caller without its
+ *                 being passed along; default 1, which is right in any build
  */
 #ifndef MM_PORT_H
 #define MM_PORT_H
@@ -31,6 +34,9 @@
 #endif
 #ifndef MM_FAST_BITS
 #define MM_FAST_BITS 0
+#endif
+#ifndef MM_PASS_CALLER
+#define MM_PASS_CALLER 1
 #endif
 
 /* A lock; all zero is unlocked. The port gives the word its meaning. */
