@@ -1150,6 +1150,21 @@ size_t global_allocator_usage_pages(struct global_allocator *g, enum page_usage 
 	return n;
 }
 
+bool global_allocator_region_of(struct global_allocator *g, virt_addr_t va,
+				struct page_region_info *out)
+{
+	unsigned long state = mm_port_lock(&g->page_lock);
+	struct page_region_info r;
+	bool found = false;
+
+	for (size_t i = 0; !found && page_alloc_region(&g->pages, i, &r); i++)
+		found = va.value - r.start.value < r.npages << MM_PAGE_SHIFT;
+	mm_port_unlock(&g->page_lock, state);
+	if (found)
+		*out = r;
+	return found;
+}
+
 const void *global_allocator_check(struct global_allocator *g)
 {
 	unsigned long state = mm_port_lock(&g->heap_lock);

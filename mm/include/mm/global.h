@@ -184,6 +184,10 @@ size_t global_allocator_used_pages(struct global_allocator *g);
 size_t global_allocator_available_pages(struct global_allocator *g);
 size_t global_allocator_usage_pages(struct global_allocator *g, enum page_usage usage);
 
+/* The region of the page allocator that manages the page of an address: false when none does. */
+bool global_allocator_region_of(struct global_allocator *g, virt_addr_t va,
+				struct page_region_info *out);
+
 /*
  * Give wholly free memory of the byte allocator and this CPU's cached pages back
  * to the page allocator, keeping nothing. Done by itself before a request fails;
