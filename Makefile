@@ -368,8 +368,8 @@ guest_run = $(MAKE) --no-print-directory ARCH=$(word 1,$1) ALLOC=$(word 2,$1) HA
 
 $(BENCH_DIR)/guest-%.txt: FORCE
 	@mkdir -p $(@D)
-	$(Q)$(call guest_run,$(subst -, ,$*)) kernel
-	$(Q)$(call guest_run,$(subst -, ,$*)) run QEMU_ARGS='--disks 0 -- -icount shift=0,sleep=off' < /dev/null > $@.log || \
+	+$(Q)$(call guest_run,$(subst -, ,$*)) kernel
+	+$(Q)$(call guest_run,$(subst -, ,$*)) run QEMU_ARGS='--disks 0 -- -icount shift=0,sleep=off' < /dev/null > $@.log || \
 		{ cat $@.log; exit 1; }
 	$(Q)sed -n 's/^bench /&/p' $@.log > $@
 
@@ -481,7 +481,7 @@ debug:
 # --- Tests and checks -------------------------------------------------------
 
 test:
-	$(Q)scripts/setup.sh riscv64 aarch64 test debug
+	$(Q)scripts/setup.sh riscv64 aarch64 test debug bench
 	$(Q)MAKEFLAGS=--no-print-directory scripts/test.sh
 
 boot-test:

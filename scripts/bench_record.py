@@ -105,6 +105,14 @@ class Recorder:
         subprocess.run([os.path.join(self.bin, "tracetool"), "synth", kind, path], check=True)
 
 
+    def default_set(self, names):
+        for name in names:
+            if name.startswith("syn-"):
+                self.synthetic(name[len("syn-"):])
+            else:
+                getattr(self, name)()
+
+
 REAL = ("python", "cc1", "perl", "sqlite", "git", "redis")
 
 
@@ -115,11 +123,7 @@ def main():
     if sys.argv[2] == "--program":
         recorder.record(sys.argv[3], sys.argv[4] if len(sys.argv) > 4 else "")
         return
-    for name in (REAL + tuple("syn-" + k for k in SYNTHETIC) if sys.argv[2] == "all" else sys.argv[2:]):
-        if name.startswith("syn-"):
-            recorder.synthetic(name[4:])
-        else:
-            getattr(recorder, name)()
+    recorder.default_set(REAL + tuple("syn-" + k for k in SYNTHETIC) if sys.argv[2] == "all" else sys.argv[2:])
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ done
 step "programs over the preloaded malloc" make "$jobs" preload-test
 step "fuzzers, 3 s each" make fuzz-mm FUZZ_SECONDS=3
 step "coverage of mm/" make coverage
+step "benchmark tools" make "$jobs" bench-test
 step "device trees against libfdt" make fdt-test FDT_MUTATIONS=100000
 if [ "${BOOT:-yes}" != no ]; then
     rm -f build/boot.count

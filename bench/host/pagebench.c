@@ -185,7 +185,7 @@ static void drain_to(size_t target)
 
 static const struct shape {
 	size_t npages, batch;
-} shapes[] = {{1, 512}, {8, 64}, {512, 16}};
+} shapes[] = {{1, 32}, {1, 512}, {8, 64}, {512, 16}};
 
 #define MAX_BATCH 512
 
@@ -230,9 +230,9 @@ static void measure(unsigned int percent, const struct shape *s)
 		nfailed += got < s->batch;
 		free_batch(batch, got, align_log2, &frees);
 	}
-	printf("{\"full\": %u, \"run\": %zu, \"alloc\": %.2f, \"alloc_worst\": %zu, \"free\": %.2f, "
+	printf("{\"full\": %u, \"run\": %zu, \"batch\": %zu, \"alloc\": %.2f, \"alloc_worst\": %zu, \"free\": %.2f, "
 	       "\"free_worst\": %zu, \"failed\": %zu}\n",
-	       percent, s->npages, mean(&allocs), (size_t)allocs.worst, mean(&frees),
+	       percent, s->npages, s->batch, mean(&allocs), (size_t)allocs.worst, mean(&frees),
 	       (size_t)frees.worst, nfailed);
 }
 

@@ -89,19 +89,31 @@ static void resolve(void)
 
 /* --- Recording, under the lock ---------------------------------------------- */
 
+/* The name is new each time: a process may have been the same program before an exec. */
+static int create(const char *prefix)
+{
+	const char *program = program_invocation_short_name;
+	char path[4096];
+
+	for (int n = 0; n < 1000; n++) {
+		snprintf(path, sizeof(path), "%s.%s.%d.%d.trace", prefix, program, (int)getpid(),
+			 n);
+		if (!trace_create(&out, path, program))
+			return 0;
+		if (errno != EEXIST)
+			break;
+	}
+	return -1;
+}
+
 static void start(void)
 {
 	const char *prefix = getenv("MICA_TRACE"), *calls = getenv("MICA_TRACE_CALLS");
-	char path[4096];
 
 	started = true;
 	calls_left = calls ? strtoull(calls, NULL, 10) : UINT64_MAX;
-	if (!prefix)
-		return;
-	snprintf(path, sizeof(path), "%s.%s.%d.trace", prefix, program_invocation_short_name,
-		 (int)getpid());
-	if (trace_create(&out, path, program_invocation_short_name))
-		dprintf(STDERR_FILENO, "record: %s: %s\n", path, strerror(errno));
+	if (prefix && create(prefix))
+		dprintf(STDERR_FILENO, "record: %s: %s\n", prefix, strerror(errno));
 }
 
 static void note(enum trace_kind kind, const void *old, const void *block, size_t size,

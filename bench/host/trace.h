@@ -64,7 +64,7 @@ struct trace_writer {
 	int fd;
 };
 
-/* 0, or -1 and errno. */
+/* 0, or -1 and errno. The file must not be there yet. */
 int trace_create(struct trace_writer *w, const char *path, const char *program);
 
 /* When the disk is full the writer closes, and the trace ends with the event before. */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "trace.h"
 
@@ -173,6 +174,7 @@ static int synth(const char *kind, const char *path, size_t nevents)
 	for (size_t i = 0; i < sizeof(synths) / sizeof(*synths); i++) {
 		if (strcmp(synths[i].name, kind) != 0)
 			continue;
+		unlink(path);
 		if (trace_create(&s.w, path, kind)) {
 			perror(path);
 			return 1;

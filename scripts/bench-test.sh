@@ -1,0 +1,208 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Tests of the benchmark tools (make bench-test): what the recorder writes of calls that are known, that
+# damaged traces are refused, that mistakes of an allocator are caught, that the counter is exact.
+set -u
+cd "$(dirname "$0")/.."
+bin=$PWD/build/bench/bin
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+failed=0
+
+ok() { # NAME COMMAND...
+    local name=$1
+    shift
+    if "$@" >"$tmp/out" 2>&1; then
+        echo "ok   $name"
+    else
+        echo "FAIL $name"
+        sed 's/^/     | /' "$tmp/out"
+        failed=1
+    fi
+}
+
+# says STATUS TEXT COMMAND...: ends in that status and says that text
+says() {
+    local status=$1 text=$2 said got
+    shift 2
+    said=$("$@" 2>&1)
+    got=$?
+    [ "$got" = "$status" ] && [[ $said == *"$text"* ]] && return 0
+    printf 'status %s, expected %s; said:\n%s\nexpected:\n%s\n' "$got" "$status" "$said" "$text"
+    return 1
+}
+
+gcc -O1 -g -fno-builtin -Wall -o "$tmp/calls" bench/test/calls.c -lpthread || exit 1
+gcc -O2 -g -fPIC -shared -fvisibility=hidden -Wall -Wextra -o "$tmp/broken.so" bench/test/broken.c || exit 1
+
+# record CASE: traces $tmp/CASE.calls.PID.N.trace
+record() { MICA_TRACE=$tmp/$1 LD_PRELOAD=$bin/record.so "$tmp/calls" "$1"; }
+
+dump_is() { # FILE, and on stdin what is expected
+    local expected
+    expected=$(cat)
+    diff <("$bin/tracetool" dump "$1") <(echo "$expected")
+}
+
+# --- The recorder ----------------------------------------------------------------
+
+every_call() {
+    record every && dump_is "$tmp"/every.calls.*.trace <<END
+alloc 0 size 100 align 1
+alloc 1 size 150 align 1
+alloc 2 size 5000 align 1
+free 0
+free 1
+alloc 1 size 140 align 1
+alloc 0 size 128 align 64
+alloc 3 size 10 align 4096
+alloc 4 size 7 align 256
+alloc 5 size 4000 align $(getconf PAGESIZE)
+alloc 6 size 33 align 1
+alloc 7 size 5000000 align 1
+free 6
+alloc 6 size 1 align 1
+free 6
+free 2
+free 1
+free 0
+free 3
+free 4
+free 5
+end
+free 7
+END
+}
+
+threads() {
+    local pairs
+    record threads || return 1
+    pairs=$("$bin/tracetool" dump "$tmp"/threads.calls.*.trace | grep -c '^alloc .* size 4242 ')
+    [ "$pairs" = 4000 ] || { echo "$pairs calls of 4000"; return 1; }
+    says 0 '"foreign_frees": 0, "missed_frees": 0' "$bin/tracetool" info "$tmp"/threads.calls.*.trace
+}
+
+# The child's trace has the child's block alone; the parent's is not disturbed.
+forked() { # PREFIX
+    local n=0 trace
+    for trace in "$tmp/$1".calls.*.trace; do
+        case $("$bin/tracetool" dump "$trace") in
+        $'alloc 0 size 11 align 1\nfree 0') n=$((n + 1)) ;;
+        $'alloc 0 size 22 align 1\nfree 0')
+            n=$((n + 10))
+            says 0 '"foreign_frees": 1' "$bin/tracetool" info "$trace" || return 1
+            ;;
+        $'alloc 0 size 55 align 1\nend\nfree 0') n=$((n + 100)) ;;
+        *) n=$((n + 1000)) ;;
+        esac
+    done
+    [ "$n" = "$2" ] || { echo "code $n, expected $2"; return 1; }
+}
+
+fork_case() { record fork && forked fork 11; }
+exec_case() { record exec && forked exec 111; }
+
+killed() {
+    (record killed) 2>/dev/null
+    dump_is "$tmp"/killed.calls.*.trace <<END
+alloc 0 size 66 align 1
+end
+free 0
+END
+}
+
+limited() {
+    MICA_TRACE=$tmp/limited MICA_TRACE_CALLS=3 LD_PRELOAD=$bin/record.so "$tmp/calls" every
+    says 0 '"ops": 6, "closing_frees": 2' "$bin/tracetool" info "$tmp"/limited.calls.*.trace
+}
+
+ok "record every call" every_call
+ok "record threads" threads
+ok "record a fork" fork_case
+ok "record an exec and a fork" exec_case
+ok "record a process that is killed" killed
+ok "record the first calls only" limited
+
+# --- Damaged traces ----------------------------------------------------------------
+
+good=$tmp/good.trace
+"$bin/tracetool" synth small "$good" 60000
+refuse() { # TEXT FILE
+    says 1 "$2: $1" "$bin/tracetool" info "$2" && says 1 "$2: $1" "$bin/replay" pass "$tmp/broken.so" "$2"
+}
+
+head -c 10000 "$good" >"$tmp/cut.trace"
+head -c 20 "$good" >"$tmp/stub.trace"
+: >"$tmp/empty.trace"
+cp scripts/bench-test.sh "$tmp/garbage.trace"
+{ head -c 5000 "$good"; printf '\377\377'; tail -c +5003 "$good"; } >"$tmp/flipped.trace"
+ok "a truncated trace is refused" refuse "truncated" "$tmp/cut.trace"
+ok "a truncated header is refused" refuse "not a trace" "$tmp/stub.trace"
+ok "an empty file is refused" refuse "not a trace" "$tmp/empty.trace"
+ok "another file is refused" refuse "not a trace" "$tmp/garbage.trace"
+ok "a damaged trace is refused" refuse "damaged" "$tmp/flipped.trace"
+ok "a missing file is refused" refuse "No such file" "$tmp/none.trace"
+ok "a whole trace is taken" "$bin/replay" pass "$tmp/broken.so" "$good"
+
+# --- Mistakes of allocators ---------------------------------------------------------
+
+verify() { # MISTAKE STATUS TEXT
+    says "$2" "$3" env BENCH_BREAK="$1" "$bin/replay" verify "$tmp/broken.so" "$good"
+}
+ok "a right allocator passes" verify none 0 '{"verified": '
+ok "overlap is caught" verify overlap 1 "overlaps a live block"
+ok "misalignment is caught" verify misaligned 1 "misaligned"
+ok "corruption is caught" verify corrupt 1 "contents changed"
+ok "a block elsewhere is caught" verify outside 1 "outside the region"
+ok "running out of memory is reported" verify exhausted 1 "out of memory at operation"
+ok "a region that never suffices is reported" says 1 "does not fit" \
+    env BENCH_BREAK=exhausted "$bin/replay" region "$tmp/broken.so" "$good"
+ok "a plugin that dies is reported" says 1 "the plugin died" \
+    env BENCH_BREAK=crash "$bin/replay" region "$tmp/broken.so" "$good"
+gcc -shared -o "$tmp/none.so" -x c /dev/null || exit 1
+ok "another library is no plugin" says 1 "not an allocator's plugin" "$bin/replay" pass "$tmp/none.so" "$good"
+
+# --- Counting -------------------------------------------------------------------------
+
+emulated=("qemu-$(uname -m)" -plugin "$bin/libcount.so,counter=$tmp/counter" -E "BENCH_BREAK=none")
+count=("$bin/replay" count --counter "$tmp/counter" "$tmp/broken.so" "$good")
+pages=("$bin/pagebench" --counter "$tmp/counter" --pages 65536 "$tmp/broken.so")
+ok "a free of 100 instructions counts 100" says 0 '"free": 100.000' "${emulated[@]}" "${count[@]}"
+ok "two counts agree to the last instruction" says 0 "$("${emulated[@]}" "${count[@]}")" "${emulated[@]}" "${count[@]}"
+ok "nothing is counted without the emulator" says 1 "the counter stands still" "${count[@]}"
+ok "pages: a mistake is caught" says 1 "overlaps a run in use" "${emulated[@]}" -E BENCH_BREAK=overlap "${pages[@]}"
+ok "pages: a right allocator is measured" says 0 '"full": 50, "run": 512, "batch": 16' "${emulated[@]}" "${pages[@]}"
+
+# --- Import, means, tables, plots -------------------------------------------------------
+
+ok "traces of another format are imported" python3 - "$tmp" "$bin/tracetool" <<'END'
+import struct, subprocess, sys
+tmp, tool = sys.argv[1:]
+ops = bytes([0 << 2 | 0, 100, 1 << 2 | 2, 0x90, 0x03, 6, 0 << 2 | 1, 1 << 2 | 1])  # the last one closes
+open(tmp + "/other.hb", "wb").write(struct.pack("<8s7Q", b"HBTRACE1", 4, 3, 2, 500, 2, len(ops), 0) + ops)
+subprocess.run([sys.executable, "scripts/bench_import.py", tmp + "/other.hb", tmp], check=True)
+said = subprocess.run([tool, "dump", tmp + "/traces/other.trace"], capture_output=True, text=True, check=True).stdout
+expected = "alloc 0 size 100 align 1\nalloc 1 size 400 align 64\nfree 0\nend\nfree 1\n"
+sys.exit(said != expected and "got:\n" + said)
+END
+
+ok "means, tables and plots" python3 - "$tmp" <<'END'
+import os, sys
+sys.path.insert(0, "scripts")
+import bench_report
+tmp = sys.argv[1]
+def line(trace, instr, worst, **more):
+    return dict({"bench": "trace", "allocator": "slab", "harden": 1, "trace": trace, "instr": instr,
+                 "memory_ratio": 1.0, "ns": 1.0, "worst": worst}, **more)
+results = [line("a", 2.0, 30), line("b", 8.0, 10), line("syn-c", 32.0, 50), line("syn-d", 1.0, 9, error="x")]
+results += bench_report.geometric_means(results)
+real, every = [r for r in results if r["bench"] == "mean"]
+assert (real["traces"], real["instr"], real["worst"], real["good"], real["of"]) == ("real", 4.0, 30, 2, 2), real
+assert (every["traces"], every["instr"], every["worst"], every["good"], every["of"]) == ("all", 8.0, 50, 3, 4), every
+bench_report.write_all(results, tmp)
+assert "| slab, h1 | 2.000 | 8.000 | 32.0 | failed |" in open(tmp + "/results.md").read()
+for name in ("instructions.svg", "memory.svg", "worst.svg"):
+    assert "</svg>" in open(os.path.join(tmp, name)).read(), name
+END
+
+exit $failed

@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""bench_import.py FOREIGN... BENCH_DIR: traces in the format HBTRACE1 (plain, or compressed with zstd) into ours.
+
+HBTRACE1: eight 64-bit words, of which the first is the magic, the second the number of operations and
+the third that of those before the closing frees; then per operation LEB128 varints: slot << 2 | 0, size;
+slot << 2 | 2, size, log2(alignment); slot << 2 | 1 for a free. Ours: bench/host/trace.h.
+"""
+import os, struct, subprocess, sys
+
+CHECKSUM_START, CHECKSUM_PRIME = 0xcbf29ce484222325, 0x100000001b3
+ALLOC, FREE = 0, 1
+
+
+def varint(n):
+    out = bytearray()
+    while n >= 0x80:
+        out.append(n & 0x7f | 0x80)
+        n >>= 7
+    out.append(n)
+    return out
+
+
+def varints(data):
+    value = shift = 0
+    for byte in data:
+        value |= (byte & 0x7f) << shift
+        shift += 7
+        if not byte & 0x80:
+            yield value
+            value = shift = 0
+
+
+def events(data):
+    """(kind, slot, size, log2(alignment)) of every operation before the closing frees."""
+    magic, _, body = struct.unpack_from("<8s2Q", data)
+    if magic != b"HBTRACE1":
+        raise SystemExit("bench_import: not an HBTRACE1 trace")
+    numbers = varints(memoryview(data)[64:])
+    for _ in range(body):
+        word = next(numbers)
+        if word & 3 == 1:
+            yield FREE, word >> 2, 0, 0
+        else:
+            yield ALLOC, word >> 2, next(numbers), next(numbers) if word & 3 == 2 else 0
+
+
+def convert(data, program):
+    stream, last, count, checksum = bytearray(), 0, 0, CHECKSUM_START
+    for kind, slot, size, align_log2 in events(data):
+        block = (slot + 1) * 2  # an address over 8
+        step, last, count = block - last, block, count + 1
+        stream.append(kind | align_log2 << 2)
+        stream += varint(step << 1 if step >= 0 else -step * 2 - 1)
+        if kind == ALLOC:
+            stream += varint(size)
+    for byte in stream:
+        checksum = (checksum ^ byte) * CHECKSUM_PRIME & 0xffffffffffffffff
+    return struct.pack("<8s32s3Q", b"MICATRC1", program.encode()[:31], count, len(stream), checksum) + stream
+
+
+def main():
+    if len(sys.argv) < 3:
+        raise SystemExit(__doc__)
+    folder = os.path.join(sys.argv[-1], "traces")
+    os.makedirs(folder, exist_ok=True)
+    for path in sys.argv[1:-1]:
+        name = os.path.basename(path).split(".")[0]
+        if path.endswith(".zst"):
+            data = subprocess.run(["zstd", "-dc", path], capture_output=True, check=True).stdout
+        else:
+            data = open(path, "rb").read()
+        with open(os.path.join(folder, name + ".trace"), "wb") as out:
+            out.write(convert(data, name))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""bench_report.py RESULTS_DIR: tables and plots from RESULTS_DIR/results.jsonl (bench.py calls the same functions).
+
+A table is a title, a note, and rows of cells; it is printed as text and written as Markdown.
+"""
+import json, math, os, subprocess, sys
+
+FIGURES = (("instr", "instructions per operation"), ("worst", "worst single operation, instructions"),
+           ("memory_ratio", "memory over peak live bytes"), ("ns", "nanoseconds per operation"))
+
+
+def geometric_mean(values):
+    return math.exp(sum(map(math.log, values)) / len(values)) if values else None
+
+
+def is_synthetic(trace):
+    return trace.startswith("syn-")
+
+
+def traces_of(results):
+    return list(dict.fromkeys(r["trace"] for r in results if r["bench"] == "trace"))
+
+
+def allocators_of(results):
+    return list(dict.fromkeys((r["allocator"], r["harden"]) for r in results if r["bench"] == "trace"))
+
+
+def geometric_means(results):
+    """One line per allocator and set of traces. The worst operation is a maximum, not a mean."""
+    means = []
+    for name, harden in allocators_of(results):
+        mine = [r for r in results if r["bench"] == "trace" and (r["allocator"], r["harden"]) == (name, harden)]
+        for label, chosen in (("real", [r for r in mine if not is_synthetic(r["trace"])]), ("all", mine)):
+            good = [r for r in chosen if "error" not in r]
+            if good:
+                means.append({"bench": "mean", "allocator": name, "harden": harden, "traces": label,
+                              "of": len(chosen), "good": len(good), "worst": max(r["worst"] for r in good),
+                              **{k: round(geometric_mean([r[k] for r in good]), 4)
+                                 for k in ("instr", "memory_ratio", "ns")}})
+    return means
+
+
+# --- Tables ---------------------------------------------------------------------
+
+
+def label(name, harden):
+    return name if harden is None else "%s, h%d" % (name, harden)
+
+
+def number(value):
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return "%.3f" % value if value < 10 else "%.1f" % value
+    return "{:,}".format(value)
+
+
+def summary_table(results):
+    means = {(r["allocator"], r["harden"], r["traces"]): r for r in results if r["bench"] == "mean"}
+    rows = [["allocator", "instr/op", "worst op", "memory", "ns/op", "all: instr/op", "worst op", "memory", "traces"]]
+    for name, harden in allocators_of(results):
+        real, every = means.get((name, harden, "real"), {}), means.get((name, harden, "all"), {})
+        if every:
+            rows.append([label(name, harden)] + [number(real.get(k)) for k in ("instr", "worst", "memory_ratio", "ns")] +
+                        [number(every[k]) for k in ("instr", "worst", "memory_ratio")] +
+                        ["%d of %d" % (every["good"], every["of"])])
+    return ("Allocators: geometric means",
+            "The first four columns are over the recorded traces, the next three over all. The worst operation is the "
+            "maximum. Memory: the smallest region that completes the trace, or for peers how far the process grows, over "
+            "the peak of live bytes. h0, h1: hardening level. ns/op is noisy.", rows)
+
+
+def trace_table(results, key, title):
+    traces = traces_of(results)
+    found = {(r["allocator"], r["harden"], r["trace"]): r for r in results if r["bench"] == "trace"}
+    rows = [["allocator"] + [t.replace("syn-", "s-") for t in traces]]
+    for name, harden in allocators_of(results):
+        line = [found.get((name, harden, t), {}) for t in traces]
+        rows.append([label(name, harden)] + ["failed" if "error" in r else number(r.get(key)) for r in line])
+    return ("By trace: " + title, "s-: made-up traces.", rows)
+
+
+def pages_table(results):
+    lines = [r for r in results if r["bench"] == "pages" and "error" not in r]
+    starts = {(r["memory"], r["harden"]): r for r in lines if "filled" in r}
+    costs = {(r["memory"], r["harden"], r["run"], r["batch"], r["full"]): r for r in lines if "full" in r}
+    columns = list(dict.fromkeys(key[2:] for key in costs))
+    columns.sort(key=lambda c: (c[0], c[1] > 64, c[2]))
+    rows = [["memory", "init", "metadata", "filled"] + [
+        "%d%s, %d %%" % (run, " (many)" if batch > 64 else "", full) for run, batch, full in columns]]
+    for (memory, harden), start in starts.items():
+        cells = [costs[(memory, harden) + c] for c in columns]
+        rows.append([label(memory, harden), number(start["init"]),
+                     "%.4f %%" % (100 * start["meta_bytes"] / 4096 / start["pages"]), "%.2f %%" % start["filled"]] +
+                    ["%.0f/%.0f%s" % (c["alloc"], c["free"], "*" if c["failed"] else "") for c in cells])
+    return ("Pages: instructions to allocate / to free",
+            "Columns: length of the run, aligned to itself, and how full the memory is; many: 512 single pages at once, "
+            "more than a CPU keeps. *: some requests found no room.", rows)
+
+
+def guest_tables(results):
+    lines = [r for r in results if r["bench"] == "guest" and "error" not in r]
+    for arch in dict.fromkeys(r["arch"] for r in lines):
+        mine = [r for r in lines if r["arch"] == arch]
+        columns = list(dict.fromkeys((r["test"], r["size"]) for r in mine))
+        found = {(r["engine"], r["harden"], r["test"], r["size"]): r["instr"] for r in mine}
+        rows = [["facade over"] + ["%s %d" % c for c in columns]]
+        for engine, harden in dict.fromkeys((r["engine"], r["harden"]) for r in mine):
+            rows.append([label(engine, harden)] + [number(found.get((engine, harden) + c)) for c in columns])
+        yield ("In the kernel on %s: instructions for an allocation and its free" % arch,
+               "tight: the same block again and again; churn: among 10,000 live blocks; pages: runs of so many.", rows)
+
+
+def all_tables(results):
+    """The tables that are printed, and those that results.md has besides."""
+    printed, more = [], []
+    if traces_of(results):
+        printed.append(summary_table(results))
+        by_trace = [trace_table(results, key, title) for key, title in FIGURES]
+        printed += by_trace[:1]
+        more += by_trace[1:]
+    if any(r["bench"] == "pages" and "filled" in r for r in results):
+        printed.append(pages_table(results))
+    return printed + list(guest_tables(results)), more
+
+
+def as_text(table):
+    title, note, rows = table
+    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join([r[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(r[1:], widths[1:])]) for r in rows]
+    return "\n".join([title, *lines, "  (%s)" % note, ""])
+
+
+def as_markdown(table):
+    title, note, rows = table
+    lines = ["| " + " | ".join(r) + " |" for r in rows]
+    lines.insert(1, "| --- |" + " ---: |" * (len(rows[0]) - 1))
+    return "\n".join(["## " + title, "", note, "", *lines, ""])
+
+
+# --- Plots ----------------------------------------------------------------------
+
+
+PLOT = """set terminal svg size 1500,520 dynamic background rgb 'white' font 'sans,12'
+set output '{out}'
+set title "{title}"
+set style data histogram
+set style histogram clustered gap 1.5
+set style fill solid 0.9 border -1
+set boxwidth 1
+set grid ytics
+set key outside right top
+set xtics nomirror
+set yrange [{low}:*]
+{scale}
+plot {series}
+"""
+COLOURS = {"slab": "#1b7837", "tlsf": "#2166ac", "buddy": "#b35806", "glibc": "#555555", "jemalloc": "#999999",
+           "mimalloc": "#cccccc"}
+
+
+def plot(results, key, title, path, logarithmic):
+    """Bars by trace and for the mean; the lighter of two is hardening 1; the facade is left to the tables."""
+    traces = traces_of(results)
+    chosen = [a for a in allocators_of(results) if a[0] in COLOURS]
+    chosen.sort(key=lambda a: (list(COLOURS).index(a[0]), a[1] or 0))
+    found = {(r["allocator"], r["harden"], r["trace"]): r.get(key) for r in results if r["bench"] == "trace"}
+    found.update({(r["allocator"], r["harden"], "mean"): r.get(key) for r in results
+                  if r["bench"] == "mean" and r["traces"] == "all"})
+    if key != "worst":
+        traces = traces + ["mean"]
+    rows = ["\t".join(["trace"] + ['"%s"' % label(*a) for a in chosen])]
+    for t in traces:
+        values = [found.get(a + (t,)) for a in chosen]
+        rows.append("\t".join([t.replace("syn-", "s-")] + ["?" if v is None else "%g" % v for v in values]))
+    series = ", ".join("$d using %d:xtic(1) title columnheader lc rgb '%s%s'" % (
+        i + 2, "#70" if a[1] else "#00", COLOURS[a[0]][1:]) for i, a in enumerate(chosen))
+    script = PLOT.format(out=path, title=title, series=series, low="10" if logarithmic else "0",
+                         scale="set logscale y" if logarithmic else "")
+    data = "set datafile missing '?'\n$d << EOD\n%s\nEOD\n" % "\n".join(rows)
+    subprocess.run(["gnuplot"], input=data + script, text=True, check=True)
+
+
+def write_all(results, folder, quick=False):
+    """Prints the main tables, and writes results.md with all of them and the plots."""
+    printed, more = all_tables(results)
+    for table in printed:
+        print(as_text(table))
+    plots = [("instructions.svg", "instr", "Instructions per operation", True),
+             ("memory.svg", "memory_ratio", "Memory over peak live bytes", False),
+             ("worst.svg", "worst", "Worst single operation, instructions", True)]
+    with open(os.path.join(folder, "results.md"), "w") as out:
+        out.write("# Benchmark results%s\n\n" % (" (QUICK=1: the head of each trace only)" if quick else ""))
+        out.write("\n".join(map(as_markdown, printed + more)))
+        if traces_of(results):
+            out.write("".join("\n![%s](%s)\n" % (title, name) for name, _, title, _ in plots))
+    if traces_of(results):
+        for name, key, title, logarithmic in plots:
+            plot(results, key, title, os.path.join(folder, name), logarithmic)
+    print("written: %s" % ", ".join(os.path.join(folder, n) for n in
+                                    ["results.jsonl", "results.md"] + [p[0] for p in plots]))
+
+
+if __name__ == "__main__":
+    with open(os.path.join(sys.argv[1], "results.jsonl")) as lines:
+        write_all([json.loads(line) for line in lines], sys.argv[1])
