@@ -6,6 +6,7 @@ static struct mm_lock lock;
 static struct mm_fault last;
 static unsigned long count;
 static bool expected;
+static mm_fault_tracer tracer;
 
 static const char *const names[MM_FAULT_KINDS] = {
 	[MM_FAULT_NONE] = "no fault",
@@ -23,22 +24,36 @@ const char *mm_fault_name(enum mm_fault_kind kind)
 	return (unsigned int)kind < MM_FAULT_KINDS ? names[kind] : "unknown";
 }
 
+void mm_fault_set_tracer(mm_fault_tracer t)
+{
+	__atomic_store_n(&tracer, t, __ATOMIC_RELAXED);
+}
+
+static void log_fault(const struct mm_fault *f)
+{
+	mm_port_log(MM_LOG_ERROR, "%s: %s: %p (size %zu, align %zu) by %p", f->allocator,
+		    mm_fault_name(f->kind), f->ptr, f->layout.size, f->layout.align, f->caller);
+	if (f->block)
+		mm_port_log(MM_LOG_ERROR, "%s: block %p of %zu bytes, allocated by %p, freed by %p",
+			    f->allocator, f->block, f->block_size, f->allocated_by, f->freed_by);
+}
+
 void mm_fault_report(const struct mm_fault *fault)
 {
-	unsigned long state = mm_port_lock(&lock);
-	bool quiet = expected;
+	mm_fault_tracer trace = __atomic_load_n(&tracer, __ATOMIC_RELAXED);
+	struct mm_fault f = *fault;
+	unsigned long state;
+	bool quiet;
 
-	last = *fault;
+	if (trace)
+		trace(&f);
+	state = mm_port_lock(&lock);
+	quiet = expected;
+	last = f;
 	count++;
 	mm_port_unlock(&lock, state);
-	if (quiet)
-		return;
-	mm_port_log(MM_LOG_ERROR, "%s: %s: %p (size %zu, align %zu) by %p", fault->allocator,
-		    mm_fault_name(fault->kind), fault->ptr, fault->layout.size, fault->layout.align,
-		    fault->caller);
-	if (fault->allocated_by || fault->freed_by)
-		mm_port_log(MM_LOG_ERROR, "%s: allocated by %p, freed by %p", fault->allocator,
-			    fault->allocated_by, fault->freed_by);
+	if (!quiet)
+		log_fault(&f);
 }
 
 unsigned long mm_fault_count(void)

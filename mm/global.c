@@ -174,12 +174,17 @@ static enum alloc_result get_pages(struct global_allocator *g, struct page_reque
 	return r;
 }
 
-static enum mm_fault_kind put_pages(struct global_allocator *g, virt_addr_t start, size_t npages)
+/* What callers may give back, and what only the facade itself does. */
+#define HEAP_PAGES  (1u << PAGE_USAGE_HEAP)
+#define OTHER_PAGES (~HEAP_PAGES)
+
+static enum mm_fault_kind put_pages(struct global_allocator *g, virt_addr_t start, size_t npages,
+				    unsigned int kinds)
 {
 	enum mm_fault_kind fault = MM_FAULT_FOREIGN;
 	unsigned long state = mm_port_lock(&g->page_lock);
 
-	if (page_alloc_put(&g->pages, start, npages, &fault) == ALLOC_OK)
+	if (page_alloc_put_kinds(&g->pages, start, npages, kinds, &fault) == ALLOC_OK)
 		fault = MM_FAULT_NONE;
 	mm_port_unlock(&g->page_lock, state);
 	return fault;
@@ -188,10 +193,24 @@ static enum mm_fault_kind put_pages(struct global_allocator *g, virt_addr_t star
 /* Pages that the facade itself took: that they do not go back is a broken page allocator. */
 static void put_own_pages(struct global_allocator *g, virt_addr_t start, size_t npages)
 {
-	enum mm_fault_kind fault = put_pages(g, start, npages);
+	enum mm_fault_kind fault = put_pages(g, start, npages, HEAP_PAGES);
 
 	if (unlikely(fault != MM_FAULT_NONE))
 		(void)refuse_pages(start, npages, fault, NULL);
+}
+
+/* Pages about to go back hold nothing any more. Pre: the grow lock or the page lock is held. */
+static void discard(const struct global_allocator *g, virt_addr_t start, size_t npages)
+{
+	discard_hook hook = __atomic_load_n(&g->discard, __ATOMIC_RELAXED);
+
+	if (unlikely(hook != NULL))
+		hook(start, npages);
+}
+
+void global_allocator_set_discard(struct global_allocator *g, discard_hook hook)
+{
+	__atomic_store_n(&g->discard, hook, __ATOMIC_RELAXED);
 }
 
 /* --- Page caches --- */
@@ -263,7 +282,7 @@ OUT_OF_LINE enum mm_fault_kind drain_one_page(struct global_allocator *g, virt_a
 		drain_cache(g, cpu);
 	else
 		page_alloc_drain(&g->pages, cpu);
-	if (page_alloc_put(&g->pages, page, 1, &fault) == ALLOC_OK)
+	if (page_alloc_put_kinds(&g->pages, page, 1, OTHER_PAGES, &fault) == ALLOC_OK)
 		fault = MM_FAULT_NONE;
 	mm_port_unlock(&g->page_lock, state);
 	mm_port_unpin(pinned, cpu);
@@ -378,8 +397,10 @@ OUT_OF_LINE void trim_heap(struct global_allocator *g, bool all)
 	void *start;
 	size_t nbytes;
 
-	while (take_free_piece(g, all, &start, &nbytes))
+	while (take_free_piece(g, all, &start, &nbytes)) {
+		discard(g, virt_addr(start), nbytes >> MM_PAGE_SHIFT);
 		put_own_pages(g, virt_addr(start), nbytes >> MM_PAGE_SHIFT);
+	}
 	mm_port_unlock(&g->grow_lock, state);
 }
 
@@ -568,17 +589,28 @@ static enum mm_fault_kind find_large(struct global_allocator *g, const void *p, 
 	return MM_FAULT_NONE;
 }
 
+/* Pre: the page lock is held, the pages are those of a large block. */
+static enum mm_fault_kind put_large(struct global_allocator *g, virt_addr_t start, size_t npages)
+{
+	enum mm_fault_kind fault;
+
+	discard(g, start, npages);
+	return page_alloc_put_kinds(&g->pages, start, npages, HEAP_PAGES, &fault) == ALLOC_OK
+		       ? MM_FAULT_NONE
+		       : fault;
+}
+
 static enum mm_fault_kind free_large(struct global_allocator *g, void *p, struct layout l)
 {
 	unsigned long state = mm_port_lock(&g->page_lock);
 	struct block_record *record;
 	enum mm_fault_kind fault = find_large(g, p, l, &record);
 
-	if (fault == MM_FAULT_NONE &&
-	    page_alloc_put(&g->pages, virt_addr(p), pages_of(l.size), &fault) == ALLOC_OK) {
+	if (fault == MM_FAULT_NONE)
+		fault = put_large(g, virt_addr(p), pages_of(l.size));
+	if (fault == MM_FAULT_NONE) {
 		block_table_remove(&g->large, &g->pages, record);
 		g->large_used_bytes -= l.size;
-		fault = MM_FAULT_NONE;
 	}
 	mm_port_unlock(&g->page_lock, state);
 	return fault;
@@ -588,16 +620,13 @@ static enum mm_fault_kind free_large(struct global_allocator *g, void *p, struct
 static bool move_large_end(struct global_allocator *g, virt_addr_t start, size_t npages,
 			   size_t new_pages)
 {
-	enum mm_fault_kind fault;
+	virt_addr_t end = {start.value + (min_size(npages, new_pages) << MM_PAGE_SHIFT)};
 
 	if (new_pages > npages)
-		return page_alloc_get_at(&g->pages,
-					 (virt_addr_t){start.value + (npages << MM_PAGE_SHIFT)},
-					 new_pages - npages, PAGE_USAGE_HEAP) == ALLOC_OK;
+		return page_alloc_get_at(&g->pages, end, new_pages - npages, PAGE_USAGE_HEAP) ==
+		       ALLOC_OK;
 	if (new_pages < npages)
-		return page_alloc_put(&g->pages,
-				      (virt_addr_t){start.value + (new_pages << MM_PAGE_SHIFT)},
-				      npages - new_pages, &fault) == ALLOC_OK;
+		return put_large(g, end, npages - new_pages) == MM_FAULT_NONE;
 	return true;
 }
 
@@ -665,7 +694,6 @@ OUT_OF_LINE enum alloc_result refuse(struct global_allocator *g, const void *p, 
 		.caller = caller,
 	};
 
-	global_debug_trace(g, &fault);
 	mm_fault_report(&fault);
 	return p ? result_of(fault.kind) : ALLOC_INVALID_PARAM;
 }
@@ -1010,7 +1038,8 @@ static bool request_valid(struct page_request req)
 	return req.npages && req.npages <= (size_t)PTRDIFF_MAX >> MM_PAGE_SHIFT &&
 	       mm_is_pow2(req.align) && req.align >= MM_PAGE_SIZE &&
 	       (req.zone == PAGE_ZONE_ANY || req.zone == PAGE_ZONE_LOW) &&
-	       (unsigned int)req.usage < PAGE_USAGE_KINDS && req.usage != PAGE_USAGE_CPU_CACHE;
+	       (unsigned int)req.usage < PAGE_USAGE_KINDS && req.usage != PAGE_USAGE_CPU_CACHE &&
+	       req.usage != PAGE_USAGE_HEAP;
 }
 
 static bool any_one_page(struct page_request req)
@@ -1089,7 +1118,7 @@ enum alloc_result global_allocator_dealloc_pages(struct global_allocator *g, vir
 
 	if (unlikely(!npages || npages > (size_t)PTRDIFF_MAX >> MM_PAGE_SHIFT))
 		return refuse_pages(start, 0, MM_FAULT_WRONG_LAYOUT, CALLER);
-	fault = npages == 1 ? put_one_page(g, start) : put_pages(g, start, npages);
+	fault = npages == 1 ? put_one_page(g, start) : put_pages(g, start, npages, OTHER_PAGES);
 	if (likely(fault == MM_FAULT_NONE))
 		return ALLOC_OK;
 	return refuse_pages(start, npages, fault, CALLER);
@@ -1244,6 +1273,7 @@ enum alloc_result global_allocator_init(struct global_allocator *g, virt_addr_t 
 
 	if (nbytes <= MIN_HEAP_SIZE || start.value + nbytes < start.value)
 		return ALLOC_INVALID_PARAM;
+	global_debug_watch(g);
 	state = mm_port_lock(&g->grow_lock);
 	r = init_memory(g, start, nbytes);
 	mm_port_unlock(&g->grow_lock, state);

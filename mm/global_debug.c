@@ -3,8 +3,14 @@
  * Who allocated and who freed. In MM_DEBUG builds `blocks` has a record of every
  * block ever allocated, dead ones until their address is used again, and
  * `sites` sums the live ones per call site, so that a leak report costs nothing
- * but the printing. Both grow in pages of their own up to a sixteenth of all
- * pages; then allocations go unrecorded and are only counted.
+ * but the printing. Every live record is counted at its site: where there is no
+ * room for both, the allocation goes unrecorded, and only the number of those is
+ * kept. Both tables grow in pages of their own, up to a sixteenth of all pages.
+ *
+ * A report of a fault looks its pointer up in the records of every allocator, at the
+ * address itself and, as it may be one inside a block, among all of them: slow, but
+ * faults are rare. It takes the page lock, under the heap lock when an engine reports
+ * from inside a call. (The page allocator reports nothing itself.)
  */
 #include "global_debug.h"
 
@@ -23,43 +29,66 @@ static bool may_grow(const struct global_allocator *g, const struct block_table 
 	       block_table_npages(t) < page_alloc_total(&g->pages) / 32;
 }
 
-static void count_site(struct global_allocator *g, const void *site, size_t blocks, size_t nbytes)
+/* The record of a key, made if there is none; NULL: no room. */
+static struct block_record *record_of(struct global_allocator *g, struct block_table *t,
+				      const void *key)
 {
-	struct block_record fresh = {.key = (uintptr_t)site};
-	struct block_record *r = block_table_find(&g->sites, fresh.key);
+	struct block_record fresh = {.key = (uintptr_t)key};
+	struct block_record *r = block_table_find(t, fresh.key);
 
-	if (!r && may_grow(g, &g->sites) && block_table_insert(&g->sites, &g->pages, &fresh))
-		r = block_table_find(&g->sites, fresh.key);
-	if (!r)
-		return;
-	r->align += blocks;
-	r->nbytes += nbytes;
-	if (!r->align)
-		block_table_remove(&g->sites, &g->pages, r);
+	if (!r && may_grow(g, t) && block_table_insert(t, &g->pages, &fresh))
+		r = block_table_find(t, fresh.key);
+	return r;
 }
 
-static void bury(struct global_allocator *g, struct block_record *r, const void *caller)
+/* Of a site, `align` is the number of blocks. */
+static void count_block(struct block_record *site, const struct block_record *r)
 {
-	r->freed_by = caller;
-	count_site(g, r->allocated_by, (size_t)-1, (size_t)0 - r->nbytes);
+	site->align++;
+	site->nbytes += r->nbytes;
+}
+
+static void uncount_block(struct global_allocator *g, const struct block_record *r)
+{
+	struct block_record *site = block_table_find(&g->sites, (uintptr_t)r->allocated_by);
+
+	site->nbytes -= r->nbytes;
+	if (!--site->align)
+		block_table_remove(&g->sites, &g->pages, site);
+}
+
+static bool is_live(const struct block_record *r)
+{
+	return r && !r->freed_by;
+}
+
+/* Without a record at its site, a block has none at all. */
+static void lose(struct global_allocator *g, struct block_record *site, struct block_record *r)
+{
+	g->lost_records++;
+	if (r)
+		block_table_remove(&g->blocks, &g->pages, r);
+	if (site && !site->align)
+		block_table_remove(&g->sites, &g->pages, site);
 }
 
 void global_debug_allocated(struct global_allocator *g, const void *p, struct layout l,
 			    const void *caller)
 {
-	struct block_record fresh = {(uintptr_t)p, l.size, l.align, caller, NULL};
 	unsigned long state = mm_port_lock(&g->page_lock);
-	struct block_record *r = block_table_find(&g->blocks, fresh.key);
-	bool known = r;
+	struct block_record *r = block_table_find(&g->blocks, (uintptr_t)p), *site;
 
-	if (r)
-		*r = fresh;
-	else if (may_grow(g, &g->blocks))
-		known = block_table_insert(&g->blocks, &g->pages, &fresh);
-	if (known)
-		count_site(g, caller, 1, l.size);
-	else
-		g->lost_records++;
+	if (is_live(r)) /* its free went unseen */
+		uncount_block(g, r);
+	site = record_of(g, &g->sites, caller);
+	if (!r && site)
+		r = record_of(g, &g->blocks, p);
+	if (r && site) {
+		*r = (struct block_record){(uintptr_t)p, l.size, l.align, caller, NULL};
+		count_block(site, r);
+	} else {
+		lose(g, site, r);
+	}
 	mm_port_unlock(&g->page_lock, state);
 }
 
@@ -67,10 +96,12 @@ bool global_debug_freeing(struct global_allocator *g, const void *p, const void 
 {
 	unsigned long state = mm_port_lock(&g->page_lock);
 	struct block_record *r = block_table_find(&g->blocks, (uintptr_t)p);
-	bool live = r && !r->freed_by;
+	bool live = is_live(r);
 
-	if (live)
-		bury(g, r, caller);
+	if (live) {
+		uncount_block(g, r);
+		r->freed_by = caller;
+	}
 	mm_port_unlock(&g->page_lock, state);
 	return live;
 }
@@ -78,11 +109,15 @@ bool global_debug_freeing(struct global_allocator *g, const void *p, const void 
 void global_debug_undo_free(struct global_allocator *g, const void *p)
 {
 	unsigned long state = mm_port_lock(&g->page_lock);
-	struct block_record *r = block_table_find(&g->blocks, (uintptr_t)p);
+	struct block_record *r = block_table_find(&g->blocks, (uintptr_t)p), *site;
 
-	if (r) {
+	if (r && r->freed_by) {
 		r->freed_by = NULL;
-		count_site(g, r->allocated_by, 1, r->nbytes);
+		site = record_of(g, &g->sites, r->allocated_by);
+		if (site)
+			count_block(site, r);
+		else
+			lose(g, NULL, r);
 	}
 	mm_port_unlock(&g->page_lock, state);
 }
@@ -92,23 +127,77 @@ void global_debug_resized(struct global_allocator *g, const void *p, size_t nbyt
 	unsigned long state = mm_port_lock(&g->page_lock);
 	struct block_record *r = block_table_find(&g->blocks, (uintptr_t)p);
 
-	if (r) {
-		count_site(g, r->allocated_by, 0, nbytes - r->nbytes);
+	if (is_live(r)) {
+		block_table_find(&g->sites, (uintptr_t)r->allocated_by)->nbytes +=
+			nbytes - r->nbytes;
 		r->nbytes = nbytes;
 	}
 	mm_port_unlock(&g->page_lock, state);
 }
 
-void global_debug_trace(struct global_allocator *g, struct mm_fault *fault)
+/* --- Completing reports ------------------------------------------------- */
+
+/* What an engine keeps before a block, or behind it, counts as a part of it. */
+#define MARGIN ((size_t)16)
+
+static struct global_allocator *watched[8];
+
+/* The block around an address: a live one, or else of the dead ones that which starts last. */
+static const struct block_record *block_around(struct block_table *t, uintptr_t addr)
+{
+	const struct block_record *found = NULL;
+
+	for (size_t i = 0; i < block_table_slots(t); i++) {
+		const struct block_record *r = block_table_slot(t, i);
+
+		if (!r || addr - (r->key - MARGIN) >= r->nbytes + 2 * MARGIN)
+			continue;
+		if (is_live(r))
+			return r;
+		if (!found || r->key > found->key)
+			found = r;
+	}
+	return found;
+}
+
+static bool trace_in(struct global_allocator *g, struct mm_fault *fault)
 {
 	unsigned long state = mm_port_lock(&g->page_lock);
-	struct block_record *r = block_table_find(&g->blocks, (uintptr_t)fault->ptr);
+	const struct block_record *r = block_table_find(&g->blocks, (uintptr_t)fault->ptr);
 
+	if (!r)
+		r = block_around(&g->blocks, (uintptr_t)fault->ptr);
 	if (r) {
+		fault->block = (const void *)r->key;
+		fault->block_size = r->nbytes;
 		fault->allocated_by = r->allocated_by;
 		fault->freed_by = r->freed_by;
 	}
 	mm_port_unlock(&g->page_lock, state);
+	return r;
+}
+
+static void trace(struct mm_fault *fault)
+{
+	for (size_t i = 0; i < sizeof(watched) / sizeof(watched[0]); i++) {
+		struct global_allocator *g = __atomic_load_n(&watched[i], __ATOMIC_RELAXED);
+
+		if (g && trace_in(g, fault))
+			return;
+	}
+}
+
+void global_debug_watch(struct global_allocator *g)
+{
+	for (size_t i = 0; i < sizeof(watched) / sizeof(watched[0]); i++) {
+		struct global_allocator *none = NULL;
+
+		if (__atomic_compare_exchange_n(&watched[i], &none, g, false, __ATOMIC_RELAXED,
+						__ATOMIC_RELAXED) ||
+		    none == g)
+			break;
+	}
+	mm_fault_set_tracer(trace);
 }
 
 void global_debug_forget(struct global_allocator *g)

@@ -8,6 +8,9 @@
 
 #if MM_DEBUG
 
+/* From now on reports of faults are completed from this allocator's records. */
+void global_debug_watch(struct global_allocator *g);
+
 void global_debug_allocated(struct global_allocator *g, const void *p, struct layout l,
 			    const void *caller);
 
@@ -24,10 +27,12 @@ void global_debug_resized(struct global_allocator *g, const void *p, size_t nbyt
 /* Keep only the live. Pre: the page lock is held. */
 void global_debug_forget(struct global_allocator *g);
 
-/* Fill in allocated_by and freed_by. */
-void global_debug_trace(struct global_allocator *g, struct mm_fault *fault);
-
 #else
+
+static inline void global_debug_watch(struct global_allocator *g)
+{
+	(void)g;
+}
 
 static inline void global_debug_allocated(struct global_allocator *g, const void *p,
 					  struct layout l, const void *caller)
@@ -63,12 +68,6 @@ static inline void global_debug_resized(struct global_allocator *g, const void *
 static inline void global_debug_forget(struct global_allocator *g)
 {
 	(void)g;
-}
-
-static inline void global_debug_trace(struct global_allocator *g, struct mm_fault *fault)
-{
-	(void)g;
-	(void)fault;
 }
 
 #endif

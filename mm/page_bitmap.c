@@ -321,8 +321,22 @@ enum alloc_result page_alloc_get_at(struct page_alloc *a, virt_addr_t start, siz
 	return ALLOC_OK;
 }
 
+static bool all_of_kinds(const size_t counts[PAGE_USAGE_KINDS], unsigned int kinds)
+{
+	for (unsigned int kind = 0; kind < PAGE_USAGE_KINDS; kind++)
+		if (counts[kind] && !(kinds >> kind & 1))
+			return false;
+	return true;
+}
+
 enum alloc_result page_alloc_put(struct page_alloc *a, virt_addr_t start, size_t npages,
 				 enum mm_fault_kind *fault)
+{
+	return page_alloc_put_kinds(a, start, npages, ~0u, fault);
+}
+
+enum alloc_result page_alloc_put_kinds(struct page_alloc *a, virt_addr_t start, size_t npages,
+				       unsigned int kinds, enum mm_fault_kind *fault)
 {
 	size_t counts[PAGE_USAGE_KINDS] = {0};
 	uintptr_t pn = start.value >> MM_PAGE_SHIFT;
@@ -340,6 +354,9 @@ enum alloc_result page_alloc_put(struct page_alloc *a, virt_addr_t start, size_t
 		return ALLOC_NOT_ALLOCATED;
 	*fault = MM_FAULT_DOUBLE_FREE;
 	if (!page_region_count(r, pn - r->base_pn, npages, counts))
+		return ALLOC_NOT_ALLOCATED;
+	*fault = MM_FAULT_FOREIGN;
+	if (!all_of_kinds(counts, kinds))
 		return ALLOC_NOT_ALLOCATED;
 	*fault = MM_FAULT_NONE;
 	page_region_give(r, pn - r->base_pn, npages);
@@ -390,7 +407,7 @@ bool page_free_one_local(struct page_alloc *a, virt_addr_t page, unsigned int cp
 		return false;
 	word = &c->states[i / PAGE_STATES_WORD];
 	state = (unsigned int)(__atomic_load_n(word, __ATOMIC_RELAXED) >> shift) & 15;
-	if (!(state & PAGE_STATE_LIVE))
+	if (!(state & PAGE_STATE_LIVE) || state == (PAGE_STATE_LIVE | PAGE_USAGE_HEAP))
 		return false;
 	flip_state(word, shift, state ^ PAGE_STATE_PARKED);
 	add_count(&c->usage[state ^ PAGE_STATE_LIVE], (size_t)-1);

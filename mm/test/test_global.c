@@ -36,14 +36,14 @@ static void each_engine(int (*check)(uint8_t *mem))
 	}
 }
 
-static void *get(size_t size, size_t align)
+/* Out of line, so that it is known where calls come from. */
+static __attribute__((noinline)) void *get(size_t size, size_t align)
 {
 	void *p = NULL;
 
 	return global_allocator_alloc(g, (struct layout){size, align}, &p) == ALLOC_OK ? p : NULL;
 }
 
-/* Out of line, so that it is known where frees are called from. */
 static __attribute__((noinline)) bool put(void *p, size_t size, size_t align)
 {
 	return global_allocator_dealloc(g, p, (struct layout){size, align}) == ALLOC_OK;
@@ -297,6 +297,8 @@ static int check_exhaustion(uint8_t *mem)
 		CHECK_OR(global_allocator_used_bytes(g) == n * sizes[i], -1);
 		CHECK_OR(healthy() && give_all(sizes[i], chain), -1);
 		CHECK_OR(!global_allocator_used_bytes(g), -1);
+		if (MM_DEBUG) /* records of the dead, in the midst of the pages */
+			global_allocator_trim(g);
 		again = take_all(sizes[i], &chain);
 		CHECK_OR(again >= n - n / 16 && give_all(sizes[i], chain), -1);
 		CHECK_OR(healthy(), -1);
@@ -503,6 +505,11 @@ SELFTEST(mm, global_realloc_failure)
 
 /* --- Misuse --- */
 
+static bool called_by_get(const void *caller)
+{
+	return (uintptr_t)caller - (uintptr_t)get < 1024;
+}
+
 static bool called_by_put(const void *caller)
 {
 	return (uintptr_t)caller - (uintptr_t)put < 1024;
@@ -580,9 +587,16 @@ static bool pages_refused(uintptr_t at, size_t npages)
 static int check_page_misuse(uint8_t *mem)
 {
 	virt_addr_t va = pages(4, MM_PAGE_SIZE), one = pages(1, MM_PAGE_SIZE);
+	uint8_t *small = get(100, 8), *large = get(100000, 8);
+	struct page_request heap = {1, MM_PAGE_SIZE, PAGE_ZONE_ANY, PAGE_USAGE_HEAP, 0};
 
 	(void)mem;
-	CHECK_OR(va.value && one.value, -1);
+	CHECK_OR(va.value && one.value && small && large, -1);
+	CHECK_OR(pages_refused((uintptr_t)small & ~(uintptr_t)4095, 1), -1);
+	CHECK_OR(pages_refused((uintptr_t)large, 1) && pages_refused((uintptr_t)large, 25), -1);
+	CHECK_OR(mm_fault_last().kind == MM_FAULT_FOREIGN, -1);
+	CHECK_OR(global_allocator_request_pages(g, heap, &va) == ALLOC_INVALID_PARAM, -1);
+	CHECK_OR(put(small, 100, 8) && put(large, 100000, 8), -1);
 	CHECK_OR(pages_refused(0, 1) && pages_refused(0, 4), -1);
 	CHECK_OR(pages_refused((uintptr_t)&va & ~(uintptr_t)4095, 1), -1);
 	CHECK_OR(pages_refused(va.value, 0) && pages_refused(va.value, SIZE_MAX), -1);
@@ -600,6 +614,55 @@ SELFTEST(mm, global_page_misuse)
 	each_engine(check_page_misuse);
 }
 
+/* --- Discarded memory --- */
+
+static size_t discarded_pages;
+
+static void note_discarded(virt_addr_t start, size_t npages)
+{
+	__builtin_memset(virt_ptr(start), 0, npages * MM_PAGE_SIZE);
+	discarded_pages += npages;
+}
+
+/* Everything that the heap gives back is announced, and nothing that is still in use. */
+static int check_discard(uint8_t *mem)
+{
+	uint8_t *large, *keep = get(500, 8);
+	void **chain, *q;
+	size_t peak;
+
+	(void)mem;
+	CHECK_OR(keep, -1);
+	fill(keep, 500, 5);
+	discarded_pages = 0;
+	global_allocator_set_discard(g, note_discarded);
+	large = get(40 * MM_PAGE_SIZE, 8);
+	CHECK_OR(large, -1);
+	fill(large, 30 * MM_PAGE_SIZE, 6);
+	CHECK_OR(global_allocator_realloc(g, large, (struct layout){40 * MM_PAGE_SIZE, 8},
+					  30 * MM_PAGE_SIZE, &q) == ALLOC_OK,
+		 -1);
+	CHECK_OR(q == large && discarded_pages == 10 && filled(large, 30 * MM_PAGE_SIZE, 6), -1);
+	CHECK_OR(put(large, 30 * MM_PAGE_SIZE, 8) && discarded_pages == 40, -1);
+	(void)take_all(3000, &chain);
+	peak = global_allocator_usage_pages(g, PAGE_USAGE_HEAP);
+	discarded_pages = 0;
+	CHECK_OR(give_all(3000, chain), -1);
+	global_allocator_trim(g);
+	CHECK_OR(discarded_pages == peak - global_allocator_usage_pages(g, PAGE_USAGE_HEAP), -1);
+	CHECK_OR(discarded_pages > peak / 2 && filled(keep, 500, 5), -1);
+	global_allocator_set_discard(g, NULL);
+	CHECK_OR(put(keep, 500, 8) && healthy(), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_discard)
+{
+	each_engine(check_discard);
+}
+
+/* --- Who allocated, who freed --- */
+
 static int check_leaks(uint8_t *mem)
 {
 	void *large = get(100000, 8), *small = get(10, 8);
@@ -609,12 +672,6 @@ static int check_leaks(uint8_t *mem)
 	CHECK_OR(global_allocator_report_leaks(g) == (MM_DEBUG ? 2 : 1), -1);
 	CHECK_OR(put(large, 100000, 8) && put(small, 10, 8), -1);
 	CHECK_OR(!global_allocator_report_leaks(g), -1);
-#if MM_DEBUG
-	mm_fault_expect(true);
-	CHECK_OR(!put(large, 100000, 8), -1);
-	mm_fault_expect(false);
-	CHECK_OR(mm_fault_last().allocated_by && mm_fault_last().freed_by, -1);
-#endif
 	return 0;
 }
 
@@ -622,6 +679,170 @@ SELFTEST(mm, global_leak_report)
 {
 	each_engine(check_leaks);
 }
+
+#if MM_DEBUG
+
+/* The last fault is of this kind and names the block p and who allocated, and freed, it. */
+static bool named(const void *p, size_t size, enum mm_fault_kind kind, bool freed)
+{
+	struct mm_fault f = mm_fault_last();
+
+	return f.kind == kind && f.block == p && f.block_size == size &&
+	       called_by_get(f.allocated_by) && (freed ? called_by_put(f.freed_by) : !f.freed_by);
+}
+
+static bool put_fails(void *p, size_t size, size_t align)
+{
+	bool freed;
+
+	mm_fault_expect(true);
+	freed = put(p, size, align);
+	mm_fault_expect(false);
+	return !freed;
+}
+
+/* Allocate and free so much that nothing waits in a quarantine, and all has been used again. */
+static bool found_by_use(size_t size)
+{
+	static void *p[100];
+	unsigned long before = mm_fault_count();
+
+	mm_fault_expect(true);
+	for (size_t round = 0; round < 2; round++) {
+		for (size_t i = 0; i < sizeof(p) / sizeof(p[0]); i++)
+			p[i] = get(size, 8);
+		for (size_t i = 0; i < sizeof(p) / sizeof(p[0]); i++)
+			if (p[i])
+				put(p[i], size, 8);
+	}
+	mm_fault_expect(false);
+	return mm_fault_count() != before;
+}
+
+static int check_named_frees(uint8_t *mem)
+{
+	uint8_t *small = get(100, 8), *large = get(100000, 8);
+
+	(void)mem;
+	CHECK_OR(small && large, -1);
+	CHECK_OR(put_fails(small, 100000, 8), -1);
+	CHECK_OR(named(small, 100, MM_FAULT_WRONG_LAYOUT, false), -1);
+	CHECK_OR(put_fails(large, 100001, 8), -1);
+	CHECK_OR(named(large, 100000, MM_FAULT_WRONG_LAYOUT, false), -1);
+	CHECK_OR(put_fails(large + 5000, 100000, 8), -1);
+	CHECK_OR(named(large, 100000, MM_FAULT_FOREIGN, false), -1);
+	CHECK_OR(pages_refused((uintptr_t)large + 4096, 2), -1);
+	CHECK_OR(named(large, 100000, MM_FAULT_FOREIGN, false), -1);
+	CHECK_OR(put(large, 100000, 8) && put_fails(large, 100000, 8), -1);
+	CHECK_OR(named(large, 100000, MM_FAULT_DOUBLE_FREE, true), -1);
+	if (MM_HARDEN) {
+		CHECK_OR(put_fails(small + 1, 99, 1), -1);
+		CHECK_OR(named(small, 100, MM_FAULT_MISALIGNED, false), -1);
+		CHECK_OR(put_fails(small + 16, 84, 8), -1);
+		CHECK_OR(mm_fault_last().block == small, -1);
+		CHECK_OR(put_fails(small, 1000, 8), -1);
+		CHECK_OR(named(small, 100, MM_FAULT_WRONG_LAYOUT, false), -1);
+	}
+	CHECK_OR(put(small, 100, 8), -1);
+	if (MM_HARDEN) {
+		CHECK_OR(put_fails(small, 100, 8), -1);
+		CHECK_OR(named(small, 100, MM_FAULT_DOUBLE_FREE, true), -1);
+	}
+	return 0;
+}
+
+SELFTEST(mm, global_named_frees)
+{
+	each_engine(check_named_frees);
+}
+
+static int check_named_overflow(uint8_t *mem)
+{
+	uint8_t *p = get(100, 8), old;
+
+	(void)mem;
+	CHECK_OR(p, -1);
+	old = p[100];
+	p[100] = (uint8_t)~old;
+	CHECK_OR(put_fails(p, 100, 8), -1);
+	CHECK_OR(named(p, 100, MM_FAULT_OVERFLOW, false), -1);
+	p[100] = old;
+	CHECK_OR(put(p, 100, 8), -1);
+	return 0;
+}
+
+/* A freed block between two live ones. */
+static uint8_t *freed_block(size_t size)
+{
+	uint8_t *before = get(size, 8), *p = get(size, 8), *after = get(size, 8);
+
+	return before && p && after && put(p, size, 8) ? p : NULL;
+}
+
+static int check_named_write(uint8_t *mem)
+{
+	uint8_t *p = freed_block(100);
+
+	(void)mem;
+	CHECK_OR(p, -1);
+	p[50] ^= 1;
+	CHECK_OR(found_by_use(100), -1);
+	CHECK_OR(named(p, 100, MM_FAULT_WRITE_AFTER_FREE, true), -1);
+	return 0;
+}
+
+/* The header behind a block is smashed: the block is named that may have done it. */
+static int check_named_corruption(uint8_t *mem)
+{
+	uint64_t *p = get(104, 8), *behind = get(104, 8), header;
+
+	(void)mem;
+	CHECK_OR(p && behind, -1);
+	if (g->heap.base.ops != &byte_tlsf_ops)
+		return 0;
+	header = behind[-1];
+	behind[-1] = 0x5a;
+	CHECK_OR(put_fails(p, 104, 8), -1);
+	CHECK_OR(named(p, 104, MM_FAULT_CORRUPT, false), -1);
+	behind[-1] = header;
+	CHECK_OR(put(p, 104, 8) && put(behind, 104, 8), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_named_damage)
+{
+	if (!MM_HARDEN) {
+		selftest_skip("found from level 1 on");
+		return;
+	}
+	if (MM_HARDEN >= 2) {
+		each_engine(check_named_overflow);
+		each_engine(check_named_write);
+	}
+	each_engine(check_named_corruption);
+}
+
+/* Sums by call site, in the presence of so many blocks that the records run out of room. */
+static int check_sites(uint8_t *mem)
+{
+	void **chain;
+	size_t n = take_all(64, &chain);
+
+	(void)mem;
+	CHECK_OR(global_allocator_report_leaks(g) + g->lost_records == n, -1);
+	CHECK_OR(give_all(64, chain), -1);
+	CHECK_OR(!global_allocator_report_leaks(g), -1);
+	global_allocator_trim(g);
+	CHECK_OR(global_allocator_used_pages(g) <= HEAP_PAGES, -1);
+	return 0;
+}
+
+SELFTEST(mm, global_leaks_by_site)
+{
+	each_engine(check_sites);
+}
+
+#endif
 
 /* --- Pages --- */
 

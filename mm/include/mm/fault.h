@@ -25,9 +25,13 @@ struct mm_fault {
 	enum mm_fault_kind kind;
 	const char *allocator; /* "TLSF", "slab", "buddy", "pages", "DMA" */
 	const void *ptr;
-	struct layout layout;		     /* what the caller said; zero when there is none */
-	const void *caller;		     /* return address of the public call, or NULL */
-	const void *allocated_by, *freed_by; /* MM_DEBUG builds; else NULL */
+	struct layout layout; /* what the caller said; zero when there is none */
+	const void *caller;   /* return address of the public call, or NULL */
+
+	/* MM_DEBUG builds: the block that ptr is in, live or not, and who made it so. Else zero. */
+	const void *block;
+	size_t block_size;
+	const void *allocated_by, *freed_by;
 };
 
 const char *mm_fault_name(enum mm_fault_kind kind);
@@ -37,6 +41,10 @@ const char *mm_fault_name(enum mm_fault_kind kind);
  * a test expects it (mm_fault_expect). Any context; never blocks.
  */
 void mm_fault_report(const struct mm_fault *fault);
+
+/* Called with each fault before it is kept, to fill in what is known of the block. Any context. */
+typedef void (*mm_fault_tracer)(struct mm_fault *fault);
+void mm_fault_set_tracer(mm_fault_tracer tracer);
 
 /* Faults reported since boot, and the last of them (kind NONE when none). */
 unsigned long mm_fault_count(void);

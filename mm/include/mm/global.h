@@ -26,6 +26,7 @@
 #define GLOBAL_LARGE_SIZE ((size_t)64 * 1024)
 
 struct reclaim_hook;
+typedef void (*discard_hook)(virt_addr_t start, size_t npages);
 
 /* What one CPU writes while it is pinned. */
 struct global_cpu {
@@ -59,6 +60,8 @@ struct global_allocator {
 	size_t large_used_bytes;
 	struct block_table large;
 	unsigned long fail_pages_at; /* global_allocator_fail_pages */
+
+	discard_hook discard; /* atomic */
 
 	struct mm_lock hook_lock;
 	struct reclaim_hook *hooks;
@@ -165,7 +168,8 @@ MM_MUST_CHECK enum alloc_result global_allocator_realloc(struct global_allocator
 MM_MUST_CHECK enum alloc_result global_allocator_alloc_pages(struct global_allocator *g,
 							     size_t npages, size_t align,
 							     virt_addr_t *out);
-/* The same with zone, physical limit and usage kind. */
+/* The same with zone, physical limit and usage kind: any but HEAP, which is the byte allocator's.
+ */
 MM_MUST_CHECK enum alloc_result global_allocator_request_pages(struct global_allocator *g,
 							       struct page_request req,
 							       virt_addr_t *out);
@@ -173,7 +177,10 @@ MM_MUST_CHECK enum alloc_result global_allocator_request_pages(struct global_all
 MM_MUST_CHECK enum alloc_result global_allocator_alloc_pages_at(struct global_allocator *g,
 								virt_addr_t start, size_t npages,
 								size_t align);
-/* Any sub-range of what was allocated may be given back. */
+/*
+ * Any sub-range of what was allocated may be given back. Refused, as frees of bytes are, when a
+ * page of it is free, unknown, or memory of the byte allocator.
+ */
 enum alloc_result global_allocator_dealloc_pages(struct global_allocator *g, virt_addr_t start,
 						 size_t npages);
 
@@ -195,6 +202,13 @@ bool global_allocator_region_of(struct global_allocator *g, virt_addr_t va,
  * must be empty.
  */
 void global_allocator_trim(struct global_allocator *g);
+
+/*
+ * Memory of the byte allocator that is about to go back to the page allocator: what it holds is
+ * not needed any more, so a hosted system may take the page frames away. Called under a lock;
+ * must call nothing of this library.
+ */
+void global_allocator_set_discard(struct global_allocator *g, discard_hook hook);
 
 /*
  * Log the live blocks by call site, one line each, and return their number.

@@ -96,8 +96,16 @@ MM_MUST_CHECK enum alloc_result page_alloc_put(struct page_alloc *a, virt_addr_t
 					       size_t npages, enum mm_fault_kind *fault);
 
 /*
+ * The same, and FOREIGN when a page of it is used as something that has no bit (1 << usage)
+ * in `kinds`: what belongs to the heap is not for its users to give back.
+ */
+MM_MUST_CHECK enum alloc_result page_alloc_put_kinds(struct page_alloc *a, virt_addr_t start,
+						     size_t npages, unsigned int kinds,
+						     enum mm_fault_kind *fault);
+
+/*
  * One page through the cache of a pinned CPU, no lock. False: the cache cannot
- * serve the call (empty, full, a page of another region, misuse): make the
+ * serve the call (empty, full, a page of another region or of the heap, misuse): make the
  * locked call, which also says what is wrong, after page_alloc_refill or
  * page_alloc_drain moved a batch. *fault is then MM_FAULT_NONE.
  */
