@@ -505,11 +505,6 @@ SELFTEST(mm, global_realloc_failure)
 
 /* --- Misuse --- */
 
-static bool called_by_get(const void *caller)
-{
-	return (uintptr_t)caller - (uintptr_t)get < 1024;
-}
-
 static bool called_by_put(const void *caller)
 {
 	return (uintptr_t)caller - (uintptr_t)put < 1024;
@@ -681,6 +676,11 @@ SELFTEST(mm, global_leak_report)
 }
 
 #if MM_DEBUG
+
+static bool called_by_get(const void *caller)
+{
+	return (uintptr_t)caller - (uintptr_t)get < 1024;
+}
 
 /* The last fault is of this kind and names the block p and who allocated, and freed, it. */
 static bool named(const void *p, size_t size, enum mm_fault_kind kind, bool freed)
