@@ -820,8 +820,8 @@ static size_t finish(const struct cache *c, const struct cache_after *after)
 
 	for (struct cache_link *l = after->gone, *next; l; l = next) {
 		next = l->next;
-		(void)global_allocator_dealloc_pages(global_allocator(), virt_addr(slab_of(l)),
-						     npages);
+		(void)global_allocator_dealloc_heap_pages(global_allocator(), virt_addr(slab_of(l)),
+							  npages);
 		n += npages;
 	}
 	if (unlikely(after->kind != MM_FAULT_NONE))

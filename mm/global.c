@@ -1038,8 +1038,7 @@ static bool request_valid(struct page_request req)
 	return req.npages && req.npages <= (size_t)PTRDIFF_MAX >> MM_PAGE_SHIFT &&
 	       mm_is_pow2(req.align) && req.align >= MM_PAGE_SIZE &&
 	       (req.zone == PAGE_ZONE_ANY || req.zone == PAGE_ZONE_LOW) &&
-	       (unsigned int)req.usage < PAGE_USAGE_KINDS && req.usage != PAGE_USAGE_CPU_CACHE &&
-	       req.usage != PAGE_USAGE_HEAP;
+	       (unsigned int)req.usage < PAGE_USAGE_KINDS && req.usage != PAGE_USAGE_CPU_CACHE;
 }
 
 static bool any_one_page(struct page_request req)
@@ -1122,6 +1121,15 @@ enum alloc_result global_allocator_dealloc_pages(struct global_allocator *g, vir
 	if (likely(fault == MM_FAULT_NONE))
 		return ALLOC_OK;
 	return refuse_pages(start, npages, fault, CALLER);
+}
+
+enum alloc_result global_allocator_dealloc_heap_pages(struct global_allocator *g, virt_addr_t start,
+						      size_t npages)
+{
+	enum mm_fault_kind fault = put_pages(g, start, npages, HEAP_PAGES);
+
+	return likely(fault == MM_FAULT_NONE) ? ALLOC_OK
+					      : refuse_pages(start, npages, fault, CALLER);
 }
 
 /* --- Figures --- */

@@ -581,7 +581,7 @@ static bool pages_refused(uintptr_t at, size_t npages)
 
 static int check_page_misuse(uint8_t *mem)
 {
-	virt_addr_t va = pages(4, MM_PAGE_SIZE), one = pages(1, MM_PAGE_SIZE);
+	virt_addr_t va = pages(4, MM_PAGE_SIZE), one = pages(1, MM_PAGE_SIZE), heap_page;
 	uint8_t *small = get(100, 8), *large = get(100000, 8);
 	struct page_request heap = {1, MM_PAGE_SIZE, PAGE_ZONE_ANY, PAGE_USAGE_HEAP, 0};
 
@@ -590,7 +590,12 @@ static int check_page_misuse(uint8_t *mem)
 	CHECK_OR(pages_refused((uintptr_t)small & ~(uintptr_t)4095, 1), -1);
 	CHECK_OR(pages_refused((uintptr_t)large, 1) && pages_refused((uintptr_t)large, 25), -1);
 	CHECK_OR(mm_fault_last().kind == MM_FAULT_FOREIGN, -1);
-	CHECK_OR(global_allocator_request_pages(g, heap, &va) == ALLOC_INVALID_PARAM, -1);
+	CHECK_OR(global_allocator_request_pages(g, heap, &heap_page) == ALLOC_OK, -1);
+	CHECK_OR(pages_refused(heap_page.value, 1), -1);
+	CHECK_OR(global_allocator_dealloc_heap_pages(g, heap_page, 1) == ALLOC_OK, -1);
+	mm_fault_expect(true);
+	CHECK_OR(global_allocator_dealloc_heap_pages(g, va, 1) == ALLOC_NOT_ALLOCATED, -1);
+	mm_fault_expect(false);
 	CHECK_OR(put(small, 100, 8) && put(large, 100000, 8), -1);
 	CHECK_OR(pages_refused(0, 1) && pages_refused(0, 4), -1);
 	CHECK_OR(pages_refused((uintptr_t)&va & ~(uintptr_t)4095, 1), -1);

@@ -168,8 +168,7 @@ MM_MUST_CHECK enum alloc_result global_allocator_realloc(struct global_allocator
 MM_MUST_CHECK enum alloc_result global_allocator_alloc_pages(struct global_allocator *g,
 							     size_t npages, size_t align,
 							     virt_addr_t *out);
-/* The same with zone, physical limit and usage kind: any but HEAP, which is the byte allocator's.
- */
+/* The same with zone, physical limit and usage kind. */
 MM_MUST_CHECK enum alloc_result global_allocator_request_pages(struct global_allocator *g,
 							       struct page_request req,
 							       virt_addr_t *out);
@@ -179,10 +178,13 @@ MM_MUST_CHECK enum alloc_result global_allocator_alloc_pages_at(struct global_al
 								size_t align);
 /*
  * Any sub-range of what was allocated may be given back. Refused, as frees of bytes are, when a
- * page of it is free, unknown, or memory of the byte allocator.
+ * page of it is free, unknown, or used as HEAP: memory of the byte allocator, or of an allocator
+ * built on this one, which gives back by the second call what it requested as such.
  */
 enum alloc_result global_allocator_dealloc_pages(struct global_allocator *g, virt_addr_t start,
 						 size_t npages);
+enum alloc_result global_allocator_dealloc_heap_pages(struct global_allocator *g, virt_addr_t start,
+						      size_t npages);
 
 /* Exact at every moment. used_bytes: bytes requested by live allocations. */
 size_t global_allocator_used_bytes(struct global_allocator *g);
