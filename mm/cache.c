@@ -306,21 +306,6 @@ static void list_remove(struct cache_link *l)
 	set_next(l->prev, l->next);
 }
 
-/* Cut out everything between the last link that can be trusted from either end. */
-static void list_repair(const struct cache *c, struct cache_link *head)
-{
-	struct cache_link *front = head, *back = head;
-
-	while (front->next != head && intact(c, front->next) && front->next->prev == front)
-		front = front->next;
-	if (front->next == head)
-		return;
-	while (back->prev != front && intact(c, back->prev) && back->prev->next == back)
-		back = back->prev;
-	set_next(front, back);
-	set_prev(back, front);
-}
-
 /* --- Slabs, under the lock of the cache --- */
 
 static void note_fault(struct cache_after *after, enum mm_fault_kind kind, const void *broken)
@@ -347,29 +332,70 @@ static void recount(struct cache *c)
 		}
 }
 
-/* Overwritten: nothing in the record can be trusted. Whatever else its links led to is lost too. */
-static void lose(struct cache *c, struct cache_slab *s, struct cache_after *after)
+/* This was overwritten: its objects may be freed, but are never used again. */
+static void condemn(const struct cache *c, struct cache_slab *s)
 {
-	note_fault(after, MM_FAULT_CORRUPT, s);
+	__atomic_store_n(&s->seal, seal_of(c, s), __ATOMIC_RELAXED);
 	s->nfree = LOST;
 	s->link.next = s->link.prev = NULL;
+}
+
+/* Cut out everything between the last link that can be trusted from either end. */
+static void list_repair(const struct cache *c, struct cache_link *head)
+{
+	struct cache_link *front = head, *back = head;
+
+	while (front->next != head && intact(c, front->next) && front->next->prev == front)
+		front = front->next;
+	if (front->next == head)
+		return;
+	while (back->prev != front && intact(c, back->prev) && back->prev->next == back)
+		back = back->prev;
+	condemn(c, slab_of(front->next));
+	if (back->prev != front)
+		condemn(c, slab_of(back->prev));
+	set_next(front, back);
+	set_prev(back, front);
+}
+
+/* Cut out every slab that is not whole, and what only it led to. */
+static void repair(struct cache *c, const struct cache_slab *suspect, struct cache_after *after)
+{
+	size_t before = c->nslabs;
+
+	note_fault(after, MM_FAULT_CORRUPT, suspect);
 	for (unsigned int i = 0; i < LISTS; i++)
 		list_repair(c, &c->list[i]);
 	recount(c);
-	c->nbroken++;
+	c->nbroken += before - c->nslabs;
 }
 
-/* The slab had another number of free objects before: is it on another list now? */
+static void lose(struct cache *c, struct cache_slab *s, struct cache_after *after)
+{
+	condemn(c, s);
+	repair(c, s, after);
+}
+
+/* May the slab be moved? If it was a neighbour that was overwritten, it may after all. */
+static bool can_move(struct cache *c, struct cache_slab *s, struct cache_after *after)
+{
+	if (linked(c, &s->link))
+		return true;
+	if (intact(c, &s->link))
+		repair(c, s, after);
+	if (linked(c, &s->link))
+		return true;
+	lose(c, s, after);
+	return false;
+}
+
+/* To the list that the number of free objects asks for; it was another number before. */
 static void relist(struct cache *c, struct cache_slab *s, size_t before, struct cache_after *after)
 {
 	unsigned int from = list_for(c, before), to = list_for(c, s->nfree);
 
-	if (from == to)
+	if (from == to || unlikely(!can_move(c, s, after)))
 		return;
-	if (unlikely(!linked(c, &s->link))) {
-		lose(c, s, after);
-		return;
-	}
 	list_remove(&s->link);
 	list_add(&c->list[to], &s->link);
 	c->nempty += (size_t)(to == EMPTY) - (size_t)(from == EMPTY);
@@ -398,21 +424,56 @@ static bool lies_here(const struct cache_slab *s, size_t i)
 	return s->free[i / 64] >> (i % 64) & 1;
 }
 
-/* Every bit that is set stands for a free object, and they are as many as was counted. */
-static const void *check_objects(const struct cache *c, const struct cache_slab *s)
+/* No bit beyond the last object, and as many before it as was counted. */
+static bool is_counted(const struct cache *c, const struct cache_slab *s)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < words_of(c->nobjects) * 64; i++) {
-		if (!lies_here(s, i))
-			continue;
-		if (i >= c->nobjects)
-			return s;
-		if (!is_untouched(c, object_at(c, s, i)))
-			return object_at(c, s, i);
-		n++;
+		if (i >= c->nobjects && lies_here(s, i))
+			return false;
+		n += lies_here(s, i);
 	}
-	return n == s->nfree ? NULL : s;
+	return n == s->nfree;
+}
+
+static bool check_slab(const struct cache *c, const struct cache_slab *s, unsigned int list,
+		       struct cache_after *found)
+{
+	if (!is_sealed(c, s) || !is_counted(c, s) || list_for(c, s->nfree) != list) {
+		note_fault(found, MM_FAULT_CORRUPT, s);
+		return false;
+	}
+	for (size_t i = 0; i < c->nobjects; i++)
+		if (lies_here(s, i) && !is_untouched(c, object_at(c, s, i))) {
+			note_fault(found, MM_FAULT_WRITE_AFTER_FREE, object_at(c, s, i));
+			return false;
+		}
+	return true;
+}
+
+static bool check_list(const struct cache *c, unsigned int list, struct cache_after *found)
+{
+	const struct cache_link *head = &c->list[list];
+
+	for (struct cache_link *l = head->next; l != head; l = l->next) {
+		if (!linked(c, l)) {
+			note_fault(found, MM_FAULT_CORRUPT, slab_of(l));
+			return false;
+		}
+		if (!check_slab(c, slab_of(l), list, found))
+			return false;
+	}
+	return true;
+}
+
+/* Every slab; the first thing that is broken is noted. */
+static bool check_slabs(const struct cache *c, struct cache_after *found)
+{
+	for (unsigned int i = 0; i < LISTS; i++)
+		if (!check_list(c, i, found))
+			return false;
+	return true;
 }
 
 static struct cache_link *first_with_room(struct cache *c)
@@ -430,7 +491,7 @@ static struct cache_slab *pick(struct cache *c, struct cache_after *after)
 	struct cache_link *l;
 
 	while ((l = first_with_room(c))) {
-		if (intact(c, l) && (MM_HARDEN < 3 || !check_objects(c, slab_of(l))))
+		if (intact(c, l) && (MM_HARDEN < 3 || is_counted(c, slab_of(l))))
 			break;
 		lose(c, slab_of(l), after);
 	}
@@ -440,18 +501,24 @@ static struct cache_slab *pick(struct cache *c, struct cache_after *after)
 static void take_objects(struct cache *c, struct cache_cpu *m, struct cache_slab *s, size_t want,
 			 struct cache_after *after)
 {
-	size_t before = s->nfree;
-	size_t n = m->count;
+	size_t n = m->count, before = s->nfree, taken;
 
-	for (size_t w = 0; n < want && w < words_of(c->nobjects); w++)
-		for (; s->free[w] && n < want; s->free[w] &= s->free[w] - 1, s->nfree--)
-			m->object[n++] = object_at(c, s, w * 64 + mm_ctz(s->free[w]));
+	for (size_t w = 0; n < want && w < words_of(c->nobjects); w++) {
+		uint64_t bits = s->free[w];
+
+		for (; bits && n < want; bits &= bits - 1)
+			m->object[n++] = object_at(c, s, w * 64 + mm_ctz(bits));
+		s->free[w] = bits;
+	}
+	taken = n - m->count;
 	__atomic_store_n(&m->count, n, __ATOMIC_RELAXED);
-	c->nfree -= before - s->nfree;
-	if (unlikely(n < want && s->nfree))
+	if (unlikely(taken > before || (n < want && taken < before))) {
 		lose(c, s, after);
-	else
-		relist(c, s, before, after);
+		return;
+	}
+	s->nfree = before - taken;
+	c->nfree -= taken;
+	relist(c, s, before, after);
 }
 
 /* An object returns to its slab. */
@@ -461,13 +528,12 @@ static void put_object(struct cache *c, void *p, struct cache_after *after)
 	uint64_t bit;
 	size_t i;
 
-	if (unlikely(MM_HARDEN && !is_sealed(c, s))) {
-		note_fault(after, MM_FAULT_CORRUPT, s);
-		__atomic_fetch_add(&c->nlost, 1, __ATOMIC_RELAXED);
-		return;
-	}
 	if (unlikely(s->nfree == LOST))
 		return;
+	if (unlikely(MM_HARDEN && !is_sealed(c, s))) {
+		lose(c, s, after);
+		return;
+	}
 	i = index_of(c, s, p);
 	bit = (uint64_t)1 << (i % 64);
 	if (unlikely(s->free[i / 64] & bit)) {
@@ -476,13 +542,15 @@ static void put_object(struct cache *c, void *p, struct cache_after *after)
 	}
 	s->free[i / 64] |= bit;
 	c->nfree++;
-	relist(c, s, s->nfree++, after);
+	if (unlikely(!s->nfree++ || s->nfree == c->nobjects))
+		relist(c, s, s->nfree - 1, after);
 }
 
 /* Nobody may take what was an object of this slab for one from now on. */
 static void unseal(struct cache *c, struct cache_slab *s)
 {
 	__atomic_store_n(&s->seal, 0, __ATOMIC_RELAXED);
+	s->link.guard = 0;
 	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
 		if (__atomic_load_n(&c->cpu[i].base, __ATOMIC_RELAXED) == first_object(c, s))
 			__atomic_store_n(&c->cpu[i].base, NO_SLAB, __ATOMIC_RELAXED);
@@ -494,10 +562,8 @@ static void detach_first(struct cache *c, unsigned int list, struct cache_after 
 	struct cache_link *l = c->list[list].next;
 	struct cache_slab *s = slab_of(l);
 
-	if (unlikely(!linked(c, l))) {
-		lose(c, s, after);
+	if (unlikely(!can_move(c, s, after)))
 		return;
-	}
 	list_remove(l);
 	c->nslabs--;
 	c->nempty -= list == EMPTY;
@@ -516,36 +582,6 @@ static void trim(struct cache *c, size_t keep, struct cache_after *after)
 static size_t spare_slabs(const struct cache *c)
 {
 	return 1 + (c->nslabs - c->nempty) / 4;
-}
-
-static const void *check_list(const struct cache *c, unsigned int list)
-{
-	const struct cache_link *head = &c->list[list];
-
-	for (const struct cache_link *l = head; intact(c, l) && l->next->prev == l; l = l->next) {
-		struct cache_slab *s = slab_of(l->next);
-		const void *broken;
-
-		if (l->next == head)
-			return NULL;
-		broken = check_objects(c, s);
-		if (broken)
-			return broken;
-		if (!is_sealed(c, s) || list_for(c, s->nfree) != list)
-			return s;
-	}
-	return head;
-}
-
-static const void *check_slabs(const struct cache *c)
-{
-	for (unsigned int i = 0; i < LISTS; i++) {
-		const void *broken = check_list(c, i);
-
-		if (broken)
-			return broken;
-	}
-	return NULL;
 }
 
 /* --- Magazines: under the pin, and the lock where slabs are touched --- */
@@ -570,13 +606,8 @@ static void shuffle(struct cache *c, struct cache_cpu *m)
 /* Level 3: look at everything that the lock protects, now and then. */
 static void check_sometimes(struct cache *c, struct cache_after *after)
 {
-	const void *broken;
-
-	if (MM_HARDEN < 3 || ++c->batches % CHECK_EVERY)
-		return;
-	broken = check_slabs(c);
-	if (broken)
-		note_fault(after, MM_FAULT_CORRUPT, broken);
+	if (MM_HARDEN >= 3 && ++c->batches % CHECK_EVERY == 0)
+		(void)check_slabs(c, after);
 }
 
 static void refill(struct cache *c, struct cache_cpu *m, struct cache_after *after)
@@ -655,34 +686,30 @@ static void attend(struct cache *c, struct cache_cpu *m, struct cache_after *aft
 	__atomic_store_n(&m->limit, c->fast_limit, __ATOMIC_RELAXED);
 }
 
-/* Remember the part of memory in which the records of slabs can be read. */
-OUT_OF_LINE bool find_window(const struct cache *c, struct cache_cpu *m, uintptr_t slab)
-{
-	struct page_region_info r;
-	size_t nbytes;
-
-	if (!global_allocator_region_of(global_allocator(), (virt_addr_t){slab}, &r))
-		return false;
-	nbytes = r.npages << MM_PAGE_SHIFT;
-	if (nbytes < c->slab_bytes)
-		return false;
-	m->window = r.start.value;
-	m->window_nbytes = nbytes - c->slab_bytes + 1;
-	return slab - m->window < m->window_nbytes;
-}
-
-/* Is p in a slab of ours? Then that is the one hit last. */
-static bool find_slab(const struct cache *c, struct cache_cpu *m, const void *p)
+/* Is p in a slab of ours, as far as this CPU knows? Then that is the one hit last. */
+static inline bool know_slab(const struct cache *c, struct cache_cpu *m, const void *p)
 {
 	const struct cache_slab *s = slab_at(c, p);
 
-	if (unlikely((uintptr_t)s - m->window >= m->window_nbytes) &&
-	    !find_window(c, m, (uintptr_t)s))
-		return false;
-	if (!is_sealed(c, s))
+	if (unlikely((uintptr_t)s - m->window >= m->window_nbytes || !is_sealed(c, s)))
 		return false;
 	__atomic_store_n(&m->base, first_object(c, s), __ATOMIC_RELAXED);
 	return true;
+}
+
+/* The same with another window, the part of memory in which the records of slabs can be read. */
+static bool find_slab(const struct cache *c, struct cache_cpu *m, const void *p)
+{
+	virt_addr_t slab = {(uintptr_t)slab_at(c, p)};
+	struct page_region_info r;
+	size_t nbytes;
+
+	if (!global_allocator_region_of(global_allocator(), slab, &r))
+		return false;
+	nbytes = r.npages << MM_PAGE_SHIFT;
+	m->window = r.start.value;
+	m->window_nbytes = nbytes < c->slab_bytes ? 0 : nbytes - c->slab_bytes + 1;
+	return know_slab(c, m, p);
 }
 
 static inline bool is_marked(const struct cache *c, const void *p)
@@ -690,11 +717,31 @@ static inline bool is_marked(const struct cache *c, const void *p)
 	return MM_HARDEN && *mark_of(c, p) == c->secret;
 }
 
-static enum mm_fault_kind examine(const struct cache *c, struct cache_cpu *m, const void *p)
+/* No slab at p bears our seal. Is there one whose seal was overwritten, but not its link? */
+static enum mm_fault_kind look_for_link(struct cache *c, const struct cache_cpu *m, const void *p,
+					struct cache_after *after)
+{
+	struct cache_slab *s = slab_at(c, p);
+	enum mm_fault_kind fault = MM_FAULT_FOREIGN;
+	unsigned long state;
+
+	if (!MM_HARDEN || (uintptr_t)s - m->window >= m->window_nbytes)
+		return fault;
+	state = mm_port_lock(&c->lock);
+	if (intact(c, &s->link)) {
+		lose(c, s, after);
+		fault = MM_FAULT_CORRUPT;
+	}
+	mm_port_unlock(&c->lock, state);
+	return fault;
+}
+
+static enum mm_fault_kind examine(struct cache *c, struct cache_cpu *m, const void *p,
+				  struct cache_after *after)
 {
 	if (!is_object(c, m, p)) {
-		if (!find_slab(c, m, p))
-			return MM_FAULT_FOREIGN;
+		if (!know_slab(c, m, p) && !find_slab(c, m, p))
+			return look_for_link(c, m, p, after);
 		if ((uintptr_t)p & (c->align - 1))
 			return MM_FAULT_MISALIGNED;
 		if (!is_object(c, m, p))
@@ -780,9 +827,10 @@ static void init_slab(const struct cache *c, struct cache_slab *s)
 	s->seal = seal_of(c, s);
 	s->nfree = c->nobjects;
 	link_init(c, &s->link);
-	__builtin_memset(s->free, 0, words_of(c->nobjects) * sizeof(uint64_t));
-	for (size_t i = 0; i < c->nobjects; i++)
-		s->free[i / 64] |= (uint64_t)1 << (i % 64);
+	for (size_t w = 0; w < words_of(c->nobjects); w++)
+		s->free[w] = ~(uint64_t)0;
+	if (c->nobjects % 64)
+		s->free[c->nobjects / 64] >>= 64 - c->nobjects % 64;
 	for (size_t i = 0; MM_HARDEN && i < c->nobjects; i++)
 		mark_free(c, object_at(c, s, i));
 	for (size_t i = 0; MM_HARDEN < 2 && c->construct && i < c->nobjects; i++)
@@ -914,7 +962,7 @@ OUT_OF_LINE enum alloc_result free_slow(struct cache *c, void *p, unsigned long 
 	enum mm_fault_kind fault;
 
 	attend(c, m, &after);
-	fault = examine(c, m, p);
+	fault = examine(c, m, p, &after);
 	if (fault == MM_FAULT_NONE)
 		fault = retire(c, p);
 	if (fault == MM_FAULT_NONE) {
@@ -952,7 +1000,7 @@ OUT_OF_LINE enum alloc_result free_elsewhere(struct cache *c, void *p, unsigned 
 {
 	struct cache_cpu *m = &c->cpu[cpu];
 
-	if (!find_slab(c, m, p) || !free_fast(c, m, p))
+	if (!know_slab(c, m, p) || !free_fast(c, m, p))
 		return free_slow(c, p, state, cpu, caller);
 	mm_port_unpin(state, cpu);
 	return ALLOC_OK;
@@ -971,16 +1019,18 @@ enum alloc_result cache_free(struct cache *c, void *object)
 
 /* --- Creation and end --- */
 
+/* Single pages are freed into this CPU's page cache, where the request that waits does not look. */
 static bool reclaim_caches(void *ctx, size_t npages)
 {
 	unsigned long state = mm_port_lock(&registry_lock);
 	size_t n = 0;
 
-	(void)ctx;
 	(void)npages;
 	for (struct cache *c = registry; c && !n; c = c->next)
 		n = cache_shrink(c);
 	mm_port_unlock(&registry_lock, state);
+	if (n)
+		global_allocator_trim(ctx);
 	return n;
 }
 
@@ -995,19 +1045,10 @@ static void add_to_registry(struct cache *c)
 		end = &(*end)->next;
 	*end = c;
 	mm_port_unlock(&registry_lock, state);
-	if (first)
-		global_allocator_add_reclaim(global_allocator(), &hook);
-}
-
-static void remove_from_registry(const struct cache *c)
-{
-	unsigned long state = mm_port_lock(&registry_lock);
-	struct cache **at = &registry;
-
-	while (*at != c)
-		at = &(*at)->next;
-	*at = c->next;
-	mm_port_unlock(&registry_lock, state);
+	if (!first)
+		return;
+	hook.ctx = global_allocator();
+	global_allocator_add_reclaim(global_allocator(), &hook);
 }
 
 static struct layout layout_of_cache(void)
@@ -1067,29 +1108,38 @@ struct cache *cache_create(const char *name, size_t size, size_t align)
 	return cache_create_constructed(name, size, align, NULL);
 }
 
-/* Everything returns to its slab. Pre: nobody else calls the cache. */
-static void drain_all(struct cache *c)
+/*
+ * Take a cache without live objects out of the registry, with everything back in its
+ * slab; else only that. Under the registry's lock nobody reclaims from it.
+ */
+static size_t retire_cache(struct cache *c, struct cache_after *after)
 {
-	struct cache_after after = {0};
+	unsigned long state = mm_port_lock(&registry_lock);
+	struct cache **at = &registry;
+	size_t live;
 
 	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
-		drain(c, &c->cpu[i], &after);
-	(void)finish(c, &after);
+		drain(c, &c->cpu[i], after);
+	live = cache_get_stats(c).live;
+	while (*at != c)
+		at = &(*at)->next;
+	if (!live)
+		*at = c->next;
+	mm_port_unlock(&registry_lock, state);
+	return live;
 }
 
 size_t cache_destroy(struct cache *c)
 {
 	struct cache_after after = {0};
-	size_t live;
+	size_t live = retire_cache(c, &after);
 
-	drain_all(c);
-	live = cache_get_stats(c).live;
 	if (live) {
+		(void)finish(c, &after);
 		mm_port_log(MM_LOG_WARN, "cache %s: not destroyed, %zu objects are alive", c->name,
 			    live);
 		return live;
 	}
-	remove_from_registry(c);
 	for (unsigned int i = 0; i < LISTS; i++)
 		while (c->list[i].next != &c->list[i])
 			detach_first(c, i, &after);
@@ -1178,24 +1228,30 @@ static bool kept_once(const struct cache *c, const struct cache_cpu *m, size_t n
 	return true;
 }
 
-static const void *check_magazine(const struct cache *c, const struct cache_cpu *m)
+static bool check_magazine(const struct cache *c, const struct cache_cpu *m,
+			   struct cache_after *found)
 {
 	for (size_t i = 0; i < m->count; i++)
-		if (!kept_once(c, m, i))
-			return m->object[i];
+		if (!kept_once(c, m, i)) {
+			note_fault(found, MM_FAULT_CORRUPT, m->object[i]);
+			return false;
+		}
 	for (uint32_t i = 0; i < CACHE_WAITING; i++)
-		if (m->waiting[i] && !is_untouched(c, m->waiting[i]))
-			return m->waiting[i];
-	return NULL;
+		if (m->waiting[i] && !is_untouched(c, m->waiting[i])) {
+			note_fault(found, MM_FAULT_WRITE_AFTER_FREE, m->waiting[i]);
+			return false;
+		}
+	return true;
 }
 
 const void *cache_check(struct cache *c)
 {
+	struct cache_after found = {0};
 	unsigned long state = mm_port_lock(&c->lock);
-	const void *broken = check_slabs(c);
+	bool whole = check_slabs(c, &found);
 
-	for (unsigned int i = 0; !broken && i < MM_MAX_CPUS; i++)
-		broken = check_magazine(c, &c->cpu[i]);
+	for (unsigned int i = 0; whole && i < MM_MAX_CPUS; i++)
+		whole = check_magazine(c, &c->cpu[i], &found);
 	mm_port_unlock(&c->lock, state);
-	return broken;
+	return found.broken;
 }

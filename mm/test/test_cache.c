@@ -179,3 +179,431 @@ SELFTEST(mm, cache_shadow_large)
 {
 	CHECK(!run_shadow(2000, 8));
 }
+
+/* --- Constructed objects --- */
+
+struct node {
+	struct node *next, *prev;
+	uint64_t magic;
+};
+
+static size_t constructed;
+
+static void construct_node(void *object)
+{
+	struct node *n = object;
+
+	n->next = n->prev = n;
+	n->magic = 0x6e6f6465;
+	constructed++;
+}
+
+static bool is_constructed(const struct node *n)
+{
+	return n->next == n && n->prev == n && n->magic == 0x6e6f6465;
+}
+
+SELFTEST(mm, cache_constructed)
+{
+	struct cache *c = cache_create_constructed("nodes", sizeof(struct node), 8, construct_node);
+	static struct node *nodes[300];
+	struct cache_stats s;
+
+	constructed = 0;
+	CHECK(c);
+	for (unsigned int round = 0; round < 3; round++) {
+		for (size_t i = 0; i < 300; i++) {
+			nodes[i] = cache_alloc(c);
+			CHECK(nodes[i] && is_constructed(nodes[i]));
+			nodes[i]->magic = i;
+		}
+		for (size_t i = 0; i < 300; i++) {
+			CHECK(nodes[i]->magic == i);
+			nodes[i]->magic = 0x6e6f6465;
+			CHECK(cache_free(c, nodes[i]) == ALLOC_OK);
+		}
+		CHECK(!cache_check(c));
+	}
+	s = cache_get_stats(c);
+	if (MM_HARDEN < 2)
+		CHECK(constructed % s.slab_objects == 0 && constructed < 900 + s.slab_objects);
+	else
+		CHECK(constructed == 900);
+	CHECK(!cache_destroy(c));
+}
+
+/* --- Memory comes and goes --- */
+
+#define MANY 200u
+
+static void *many[MANY];
+
+static size_t take_many(struct cache *c)
+{
+	size_t n = 0;
+
+	while (n < MANY && (many[n] = cache_alloc(c)))
+		n++;
+	return n;
+}
+
+static bool free_many(struct cache *c, size_t n)
+{
+	bool ok = true;
+
+	while (n--)
+		ok &= cache_free(c, many[n]) == ALLOC_OK;
+	return ok;
+}
+
+/* Nothing is to be had from the nth request for pages on. How many objects there were. */
+static int run_starved(unsigned long nth, size_t *got)
+{
+	struct cache *c;
+
+	global_allocator_fail_pages(global_allocator(), nth);
+	c = cache_create("starved", 600, 8);
+	*got = c ? take_many(c) : 0;
+	if (c && *got < MANY)
+		CHECK_OR(!cache_alloc(c) && !cache_alloc_zeroed(c), -1);
+	global_allocator_fail_pages(global_allocator(), 0);
+	if (!c)
+		return 0;
+	CHECK_OR(cache_get_stats(c).live == *got, -1);
+	CHECK_OR(!cache_check(c), -1);
+	CHECK_OR(free_many(c, *got), -1);
+	CHECK_OR(take_many(c) == MANY, -1);
+	CHECK_OR(free_many(c, MANY), -1);
+	CHECK_OR(!cache_destroy(c), -1);
+	return 0;
+}
+
+SELFTEST(mm, cache_out_of_memory)
+{
+	unsigned long nth = 1;
+	size_t got;
+
+	do {
+		CHECK(!run_starved(nth, &got));
+		CHECK(nth++ < 200);
+	} while (got < MANY);
+	CHECK(nth > 3);
+}
+
+SELFTEST(mm, cache_gives_back)
+{
+	struct cache *c = cache_create("giver", 1000, 8);
+	struct cache_stats s;
+	size_t slabs;
+
+	CHECK(c && take_many(c) == MANY);
+	s = cache_get_stats(c);
+	slabs = s.nslabs;
+	for (size_t i = MANY; i-- > 0;) {
+		CHECK(cache_free(c, many[i]) == ALLOC_OK);
+		s = cache_get_stats(c);
+		CHECK(s.nempty <= 1 + (s.nslabs - s.nempty) / 4);
+	}
+	CHECK(s.nslabs && s.nslabs < slabs / 2);
+	CHECK(cache_shrink(c) == s.nslabs * s.slab_bytes / MM_PAGE_SIZE);
+	CHECK(!cache_get_stats(c).nslabs && !cache_shrink(c));
+	CHECK(take_many(c) == MANY && free_many(c, MANY));
+	CHECK(!cache_destroy(c));
+}
+
+SELFTEST(mm, cache_reclaimed)
+{
+	struct cache *c = cache_create("reclaimed", 1000, 8);
+	void *kept;
+	virt_addr_t va;
+
+	CHECK(c && take_many(c) == MANY);
+	kept = cache_alloc(c);
+	CHECK(kept && free_many(c, MANY));
+	CHECK(cache_get_stats(c).nslabs > 1);
+	global_allocator_fail_pages(global_allocator(), 1);
+	CHECK(global_allocator_alloc_pages(global_allocator(), 64, MM_PAGE_SIZE, &va) ==
+	      ALLOC_NO_MEMORY);
+	global_allocator_fail_pages(global_allocator(), 0);
+	CHECK(cache_get_stats(c).nslabs == 1 && cache_get_stats(c).live == 1);
+	CHECK(!cache_check(c));
+	CHECK(cache_free(c, kept) == ALLOC_OK);
+	CHECK(!cache_destroy(c));
+}
+
+SELFTEST(mm, cache_destroy_refused)
+{
+	struct cache *c = cache_create("busy", 64, 64);
+	void *p[3];
+
+	CHECK(c);
+	for (size_t i = 0; i < 3; i++) {
+		p[i] = cache_alloc(c);
+		CHECK(p[i]);
+		__builtin_memset(p[i], 0x77, 64);
+	}
+	for (size_t i = 0; i < 3; i++) {
+		CHECK(cache_destroy(c) == 3 - i);
+		CHECK(!cache_check(c) && *(uint8_t *)p[i] == 0x77);
+		CHECK(cache_free(c, p[i]) == ALLOC_OK);
+	}
+	CHECK(!cache_destroy(c));
+}
+
+static size_t registered(const char *name)
+{
+	struct cache_stats s;
+
+	for (size_t i = 0; cache_stats_at(i, &s); i++)
+		if (s.name == name)
+			return i + 1;
+	return 0;
+}
+
+SELFTEST(mm, cache_registry)
+{
+	static const char *const names[] = {"first", "second", "third"};
+	struct cache *c[3];
+
+	for (size_t i = 0; i < 3; i++) {
+		c[i] = cache_create(names[i], 8 + i, 8);
+		CHECK(c[i]);
+	}
+	cache_log_all();
+	CHECK(registered(names[0]) && registered(names[0]) < registered(names[1]));
+	CHECK(registered(names[1]) < registered(names[2]));
+	CHECK(!cache_destroy(c[1]));
+	CHECK(!registered(names[1]) && registered(names[0]) < registered(names[2]));
+	CHECK(!cache_destroy(c[0]) && !cache_destroy(c[2]));
+	CHECK(!registered(names[0]) && !registered(names[2]));
+}
+
+/* --- Misuse --- */
+
+static const char culprit[] = "culprit";
+
+static int refused(struct cache *c, void *p, enum mm_fault_kind kind)
+{
+	unsigned long before = mm_fault_count();
+	enum alloc_result r;
+	struct mm_fault f;
+
+	mm_fault_expect(true);
+	r = cache_free(c, p);
+	mm_fault_expect(false);
+	f = mm_fault_last();
+	CHECK_OR(mm_fault_count() == before + 1, -1);
+	CHECK_OR(f.kind == kind && f.allocator == culprit && f.ptr == p && f.caller, -1);
+	CHECK_OR(r == (!p || kind == MM_FAULT_MISALIGNED ? ALLOC_INVALID_PARAM
+							 : ALLOC_NOT_ALLOCATED),
+		 -1);
+	CHECK_OR(!cache_check(c), -1);
+	return 0;
+}
+
+/* What is no object is refused at every level. */
+SELFTEST(mm, cache_foreign)
+{
+	static uint64_t fixed[8];
+	struct cache *c = cache_create(culprit, 104, 8), *other = cache_create("other", 104, 8);
+	struct layout l = {104, 8};
+	uint64_t local[8];
+	uint8_t *p, *q;
+	void *block;
+
+	CHECK(c && other);
+	p = cache_alloc(c);
+	q = cache_alloc(other);
+	CHECK(p && q && global_alloc(l, &block) == ALLOC_OK);
+	CHECK(!refused(c, NULL, MM_FAULT_FOREIGN));
+	CHECK(!refused(c, local, MM_FAULT_FOREIGN));
+	CHECK(!refused(c, fixed, MM_FAULT_FOREIGN));
+	CHECK(!refused(c, block, MM_FAULT_FOREIGN));
+	CHECK(!refused(c, c, MM_FAULT_FOREIGN));
+	CHECK(!refused(c, q, MM_FAULT_FOREIGN));
+	CHECK(!refused(c, p + 8, MM_FAULT_FOREIGN));
+	CHECK(!refused(c, p + 3, MM_FAULT_MISALIGNED));
+	CHECK(!refused(c, (void *)((uintptr_t)p & ~(MM_PAGE_SIZE - 1)), MM_FAULT_FOREIGN));
+	CHECK(!refused(c, (void *)~(uintptr_t)7, MM_FAULT_FOREIGN));
+	CHECK(cache_free(c, p) == ALLOC_OK && cache_free(other, q) == ALLOC_OK);
+	CHECK(global_dealloc(block, l) == ALLOC_OK);
+	CHECK(!cache_destroy(c) && !cache_destroy(other));
+}
+
+/* Pointers into memory that was given back. */
+SELFTEST(mm, cache_freed_slab)
+{
+	struct cache *c = cache_create(culprit, 300, 8);
+
+	CHECK(c && take_many(c) == MANY && free_many(c, MANY));
+	(void)cache_shrink(c);
+	for (size_t i = 0; i < MANY; i += 17)
+		CHECK(!refused(c, many[i], MM_FAULT_FOREIGN));
+	CHECK(!cache_destroy(c));
+}
+
+/* So few that all lie in one slab, which stays while it is the only one. */
+#define FEW 60u
+
+static int check_double_free(struct cache *c)
+{
+	void *p;
+
+	CHECK_OR(c, -1);
+	for (size_t i = 0; i < FEW; i++) {
+		many[i] = cache_alloc(c);
+		CHECK_OR(many[i], -1);
+	}
+	p = cache_alloc(c);
+	CHECK_OR(p && cache_free(c, p) == ALLOC_OK, -1);
+	CHECK_OR(!refused(c, p, MM_FAULT_DOUBLE_FREE), -1);
+	for (size_t i = 0; i < FEW; i++) {
+		CHECK_OR(cache_free(c, many[i]) == ALLOC_OK, -1);
+		CHECK_OR(!refused(c, many[i / 2], MM_FAULT_DOUBLE_FREE), -1);
+		CHECK_OR(!refused(c, p, MM_FAULT_DOUBLE_FREE), -1);
+	}
+	CHECK_OR(!cache_destroy(c), -1);
+	return 0;
+}
+
+SELFTEST(mm, cache_double_free)
+{
+	if (!MM_HARDEN) {
+		selftest_skip("level 0 does not know what is free");
+		return;
+	}
+	CHECK(!check_double_free(cache_create(culprit, 8, 8)));
+	CHECK(!check_double_free(
+		cache_create_constructed(culprit, sizeof(struct node), 8, construct_node)));
+}
+
+/* One byte behind the object: its owner's free is refused, nobody gets the object again. */
+SELFTEST(mm, cache_overflow)
+{
+	struct cache *c;
+	uint8_t *p;
+
+	if (MM_HARDEN < 2) {
+		selftest_skip("a canary is behind objects from level 2 on");
+		return;
+	}
+	c = cache_create(culprit, 45, 8);
+	CHECK(c);
+	p = cache_alloc(c);
+	CHECK(p);
+	p[45] ^= 1;
+	CHECK(!refused(c, p, MM_FAULT_OVERFLOW));
+	CHECK(cache_destroy(c) == 1);
+	p[45] ^= 1;
+	CHECK(cache_free(c, p) == ALLOC_OK);
+	CHECK(!cache_destroy(c));
+}
+
+/*
+ * Take objects until the one is found that was written to while it was free; it is never handed
+ * out. A live neighbour keeps its slab from being given back.
+ */
+static int find_written(struct cache *c, const void *written)
+{
+	unsigned long before = mm_fault_count();
+	size_t n;
+
+	(void)cache_shrink(c);
+	mm_fault_expect(true);
+	n = take_many(c);
+	mm_fault_expect(false);
+	CHECK_OR(n == MANY && mm_fault_count() > before, -1);
+	CHECK_OR(mm_fault_last().kind == MM_FAULT_WRITE_AFTER_FREE, -1);
+	CHECK_OR(mm_fault_last().allocator == culprit && mm_fault_last().ptr == written, -1);
+	for (size_t i = 0; i < n; i++)
+		CHECK_OR(many[i] != written, -1);
+	CHECK_OR(cache_get_stats(c).lost == 1 && cache_get_stats(c).live == n + 1, -1);
+	CHECK_OR(free_many(c, n), -1);
+	return 0;
+}
+
+SELFTEST(mm, cache_write_after_free)
+{
+	static const size_t places[] = {0, 8, 21, 39};
+	struct cache *c;
+	uint8_t *p;
+	void *neighbour;
+
+	if (MM_HARDEN < 2) {
+		selftest_skip("free objects are verified from level 2 on");
+		return;
+	}
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		c = cache_create(culprit, 40, 8);
+		CHECK(c);
+		p = cache_alloc(c);
+		neighbour = cache_alloc(c);
+		CHECK(p && neighbour && cache_free(c, p) == ALLOC_OK && !cache_check(c));
+		p[places[i]] ^= 0x10;
+		CHECK(cache_check(c) == p);
+		CHECK(!find_written(c, p));
+		CHECK(cache_free(c, neighbour) == ALLOC_OK);
+		CHECK(!cache_check(c) && !cache_destroy(c));
+	}
+}
+
+/* --- Overwritten records --- */
+
+#define BROKEN_SIZE  1000u
+#define BROKEN_PAGES 2u /* of a slab for that size */
+
+/* The address of a word of the record of an object's slab. */
+static uint64_t *record_word(struct cache *c, void *object, size_t i)
+{
+	uintptr_t slab = (uintptr_t)object & ~(cache_get_stats(c).slab_bytes - 1);
+
+	return (uint64_t *)slab + i;
+}
+
+/*
+ * Overwrite words [from, to) of a slab's record, then use the cache up and down: it is
+ * noticed, others' objects stay whole, and the cache goes on without that slab.
+ */
+static int survive_broken(size_t from, size_t to)
+{
+	struct cache *c = cache_create(culprit, BROKEN_SIZE, 8);
+	unsigned long before = mm_fault_count();
+	size_t refusals = 0;
+
+	CHECK_OR(c && take_many(c) == MANY, -1);
+	CHECK_OR(cache_get_stats(c).slab_bytes == BROKEN_PAGES * MM_PAGE_SIZE, -1);
+	for (size_t i = 0; i < MANY; i++)
+		__builtin_memset(many[i], (int)i, BROKEN_SIZE);
+	for (size_t i = from; i < to; i++)
+		*record_word(c, many[MANY / 2], i) = 0x4141414141414141;
+	CHECK_OR(cache_check(c), -1);
+	mm_fault_expect(true);
+	for (size_t i = 0; i < MANY; i++) {
+		CHECK_OR(((uint8_t *)many[i])[BROKEN_SIZE - 1] == (uint8_t)i, -1);
+		refusals += cache_free(c, many[i]) != ALLOC_OK;
+	}
+	(void)cache_shrink(c);
+	CHECK_OR(take_many(c) == MANY && free_many(c, MANY), -1);
+	(void)cache_shrink(c);
+	mm_fault_expect(false);
+	CHECK_OR(mm_fault_count() > before, -1);
+	CHECK_OR(refusals <= cache_get_stats(c).slab_objects, -1);
+	CHECK_OR(cache_get_stats(c).nbroken == 1 && !cache_get_stats(c).live, -1);
+	CHECK_OR(!cache_check(c) && !cache_destroy(c), -1);
+	return 0;
+}
+
+/* The memory of a slab with a broken record is never used again. */
+SELFTEST_KEEPS(mm, cache_broken_record, 6 * BROKEN_PAGES)
+{
+	if (!MM_HARDEN) {
+		selftest_skip("level 0 follows every link");
+		return;
+	}
+	CHECK(!survive_broken(0, 1)); /* the seal */
+	CHECK(!survive_broken(1, 2)); /* a link */
+	CHECK(!survive_broken(2, 3));
+	CHECK(!survive_broken(1, 3));
+	CHECK(!survive_broken(3, 4)); /* its guard */
+	CHECK(!survive_broken(0, 6)); /* everything */
+}

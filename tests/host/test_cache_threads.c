@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Caches with threads as CPUs: objects that are freed by another CPU than the one that
+ * got them, while memory is given back, figures are read and pages run out. Made for
+ * the thread sanitizer:
+ *	make host-test HOST_SAN=thread FILTER='mm/cache_threads*'
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <mm/cache.h>
+#include <mm/global.h>
+#include <selftest/selftest.h>
+
+#define THREADS	  4
+#define MAILBOXES 512
+#define ROUNDS	  30000
+#define CACHES	  2
+
+/* What travels between the threads: filled with a pattern of its seed. */
+struct parcel {
+	uint64_t seed;
+	uint64_t pattern[8];
+};
+
+static struct cache *caches[CACHES];
+static _Atomic(struct parcel *) mailbox[CACHES][MAILBOXES];
+static _Atomic unsigned int failures;
+static _Atomic bool finished;
+
+static void pack(size_t which, size_t slot, uint64_t seed)
+{
+	struct parcel *p = cache_alloc(caches[which]);
+
+	if (!p)
+		return;
+	p->seed = seed;
+	for (size_t i = 0; i < 8; i++)
+		p->pattern[i] = seed * (i + 3);
+	p = atomic_exchange(&mailbox[which][slot], p);
+	if (p)
+		failures += cache_free(caches[which], p) != ALLOC_OK;
+}
+
+static void unpack(size_t which, size_t slot)
+{
+	struct parcel *p = atomic_exchange(&mailbox[which][slot], NULL);
+
+	if (!p)
+		return;
+	for (size_t i = 0; i < 8; i++)
+		failures += p->pattern[i] != p->seed * (i + 3);
+	failures += cache_free(caches[which], p) != ALLOC_OK;
+}
+
+/* Phases in which the mailboxes mostly fill and mostly empty, so that slabs come and go. */
+static void *exchange_parcels(void *seed)
+{
+	uint64_t state = (uintptr_t)seed;
+
+	for (unsigned int i = 0; i < ROUNDS; i++) {
+		uint64_t r = selftest_random(&state);
+		size_t which = r % CACHES, slot = (r >> 8) % MAILBOXES;
+		bool filling = (i / 3000) % 2 == 0;
+
+		if ((r >> 32) % 4 ? filling : !filling)
+			pack(which, slot, r >> 40);
+		else
+			unpack(which, slot);
+	}
+	return NULL;
+}
+
+/* Give back and look at the figures while the others work. */
+static void *disturb(void *arg)
+{
+	struct cache_stats s;
+
+	(void)arg;
+	for (unsigned int i = 0; !atomic_load(&finished); i++) {
+		(void)cache_shrink(caches[i % CACHES]);
+		for (size_t j = 0; cache_stats_at(j, &s); j++)
+			failures += s.nempty > s.nslabs;
+	}
+	return NULL;
+}
+
+/* Caches are created and destroyed meanwhile. */
+static void *create_and_destroy(void *arg)
+{
+	(void)arg;
+	while (!atomic_load(&finished)) {
+		struct cache *c = cache_create("brief", 100, 8);
+		void *p = c ? cache_alloc(c) : NULL;
+
+		failures += p && cache_free(c, p) != ALLOC_OK;
+		failures += c && cache_destroy(c);
+	}
+	return NULL;
+}
+
+static int run_threads(void)
+{
+	pthread_t worker[THREADS], other[2];
+
+	atomic_store(&finished, false);
+	CHECK_OR(!pthread_create(&other[0], NULL, disturb, NULL), -1);
+	CHECK_OR(!pthread_create(&other[1], NULL, create_and_destroy, NULL), -1);
+	for (uintptr_t i = 0; i < THREADS; i++)
+		CHECK_OR(!pthread_create(&worker[i], NULL, exchange_parcels, (void *)(i + 1)), -1);
+	for (size_t i = 0; i < THREADS; i++)
+		pthread_join(worker[i], NULL);
+	atomic_store(&finished, true);
+	pthread_join(other[0], NULL);
+	pthread_join(other[1], NULL);
+	return 0;
+}
+
+SELFTEST(mm, cache_threads)
+{
+	unsigned long faults = mm_fault_count();
+	size_t live = 0;
+
+	for (size_t i = 0; i < CACHES; i++) {
+		caches[i] = cache_create("threads", sizeof(struct parcel), 8);
+		CHECK(caches[i]);
+	}
+	failures = 0;
+	CHECK(!run_threads());
+	for (size_t i = 0; i < CACHES; i++) {
+		CHECK(!cache_check(caches[i]));
+		for (size_t j = 0; j < MAILBOXES; j++)
+			live += mailbox[i][j] != NULL;
+		CHECK(cache_get_stats(caches[i]).live == live);
+		for (size_t j = 0; j < MAILBOXES; j++)
+			unpack(i, j);
+		live = 0;
+		CHECK(!cache_check(caches[i]) && !cache_destroy(caches[i]));
+	}
+	CHECK(!failures && mm_fault_count() == faults);
+}
+
+/* Single pages until there are none: the caches' empty slabs are among them. */
+SELFTEST(mm, cache_threads_reclaim)
+{
+	struct global_allocator *g = global_allocator();
+	struct cache *c = cache_create("reserve", 500, 8);
+	static void *objects[2000];
+	virt_addr_t chain = {0}, page;
+	size_t before = global_allocator_used_pages(g);
+
+	CHECK(c);
+	for (size_t i = 0; i < 2000; i++)
+		CHECK((objects[i] = cache_alloc(c)));
+	for (size_t i = 1; i < 2000; i++)
+		CHECK(cache_free(c, objects[i]) == ALLOC_OK);
+	CHECK(cache_get_stats(c).nempty);
+	while (global_allocator_alloc_pages(g, 1, MM_PAGE_SIZE, &page) == ALLOC_OK) {
+		*(virt_addr_t *)virt_ptr(page) = chain;
+		chain = page;
+	}
+	CHECK(!global_allocator_available_pages(g));
+	CHECK(cache_get_stats(c).nslabs == 1 && cache_get_stats(c).live == 1);
+	while (chain.value) {
+		page = chain;
+		chain = *(virt_addr_t *)virt_ptr(page);
+		CHECK(global_allocator_dealloc_pages(g, page, 1) == ALLOC_OK);
+	}
+	CHECK(cache_free(c, objects[0]) == ALLOC_OK && !cache_destroy(c));
+	global_allocator_trim(g);
+	CHECK(global_allocator_used_pages(g) <= before);
+}
