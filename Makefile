@@ -225,6 +225,23 @@ $(HB)/selftest: $(HOST_OBJS)
 host-test: $(HB)/selftest
 	$(Q)$(HB)/selftest $(if $(FILTER),"$(FILTER)")
 
+# The same tests with every allocation failing once (tests/inject): what memory comes from is
+# wrapped by the linker, as the sources say.
+INJECT_SRCS := $(wildcard tests/inject/*.c)
+INJECT_OBJS := $(INJECT_SRCS:%.c=$(HB)/%.o)
+INJECT_WRAP := $(shell sed -n 's/^WRAPPED(\(.*\));/\1/p' $(INJECT_SRCS)) $(ENGINES:%=byte_%_ops)
+
+$(HB)/injection: $(INJECT_OBJS) $(filter-out %/host/runner.o,$(HOST_OBJS))
+	$(call say,HOSTLD,$@)
+	$(Q)$(HOSTCC) $(HOST_FLAGS) $(INJECT_WRAP:%=-Wl$(comma)--wrap=%) -o $@ $^ -lfdt -lpthread
+
+inject-test: $(HB)/injection
+	$(Q)$(HB)/injection $(if $(FILTER),"$(FILTER)")
+
+.PHONY: inject-test
+
+-include $(INJECT_OBJS:.o=.d)
+
 # Lines and branches of mm/ that the tests take, merged over builds that differ.
 coverage:
 	$(Q)scripts/setup.sh test

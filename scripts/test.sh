@@ -60,6 +60,9 @@ done
 for level in 0 1 2 3; do
     host "host tests, hardening $level" make "$jobs" host-test HARDEN=$level
 done
+for level in 1 3; do
+    step "every allocation fails, hardening $level" make "$jobs" inject-test HARDEN=$level
+done
 host "host tests, clang" make "$jobs" host-test HOSTCC=clang HB=build/host-clang
 host "host tests, threads under TSan" make "$jobs" host-test HOST_SAN=thread FILTER='mm/*threads*'
 for engine in tlsf slab buddy; do

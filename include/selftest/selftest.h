@@ -72,4 +72,21 @@ static inline uint64_t selftest_random(uint64_t *state)
 
 #define CHECK(cond) CHECK_OR(cond, )
 
+/*
+ * The same, for what must hold whatever allocation was made to fail before it:
+ * where failures are injected (tests/inject), a CHECK that fails after one ends
+ * the test as "out of memory", an INVARIANT fails it.
+ */
+void selftest_broken(const char *file, int line, const char *what);
+
+#define INVARIANT_OR(cond, ret)                                     \
+	do {                                                        \
+		if (!(cond)) {                                      \
+			selftest_broken(__FILE__, __LINE__, #cond); \
+			return ret;                                 \
+		}                                                   \
+	} while (0)
+
+#define INVARIANT(cond) INVARIANT_OR(cond, )
+
 #endif

@@ -137,9 +137,9 @@ static int check_exhaustion(const struct byte_ops *ops, uint8_t *mem)
 		size_t n = exhaust(a, sizes[i], &last);
 
 		CHECK_OR(n * sizes[i] > pool / (sizes[i] < 32 ? 4 : 3), -1);
-		CHECK_OR(!ops->check(a), -1);
-		CHECK_OR(!give_all_back(a, sizes[i], last), -1);
-		CHECK_OR(!ops->used_bytes(a) && !ops->check(a), -1);
+		INVARIANT_OR(!ops->check(a), -1);
+		INVARIANT_OR(!give_all_back(a, sizes[i], last), -1);
+		INVARIANT_OR(!ops->used_bytes(a) && !ops->check(a), -1);
 	}
 	return 0;
 }
@@ -256,7 +256,7 @@ static int check_shadow(const struct byte_ops *ops, uint8_t *mem)
 		wrong = shadow_finish(&shadow);
 	if (wrong)
 		selftest_note("%s", wrong);
-	CHECK_OR(!wrong, -1);
+	INVARIANT_OR(!wrong, -1);
 	return 0;
 }
 
@@ -282,17 +282,17 @@ static int check_full(const struct byte_ops *ops, uint8_t *mem)
 		size_t slot = bits % SLOTS;
 
 		if (p[slot])
-			CHECK_OR(!ops->dealloc(a, p[slot], size[slot], 8), -1);
+			INVARIANT_OR(!ops->dealloc(a, p[slot], size[slot], 8), -1);
 		size[slot] = (uint16_t)(1 + (bits >> 16) % 600);
 		p[slot] = ops->alloc(a, size[slot], 8);
 		failures += !p[slot];
 	}
-	CHECK_OR(!ops->check(a), -1);
+	INVARIANT_OR(!ops->check(a), -1);
 	/* Full means that requests fail; recovering means that most do not. */
 	CHECK_OR(failures > 0 && failures < 14000, -1);
 	for (size_t i = 0; i < SLOTS; i++)
-		CHECK_OR(!p[i] || !ops->dealloc(a, p[i], size[i], 8), -1);
-	CHECK_OR(!ops->used_bytes(a) && !ops->check(a), -1);
+		INVARIANT_OR(!p[i] || !ops->dealloc(a, p[i], size[i], 8), -1);
+	INVARIANT_OR(!ops->used_bytes(a) && !ops->check(a), -1);
 	return 0;
 }
 

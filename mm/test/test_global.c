@@ -1125,16 +1125,17 @@ static int random_step(size_t i, uint64_t *seed, size_t *used)
 	struct layout l = random_layout(seed);
 	void *p = model[i].p;
 
-	CHECK_OR(!p || filled(p, model[i].l.size, (uint8_t)i), -1);
+	INVARIANT_OR(!p || filled(p, model[i].l.size, (uint8_t)i), -1);
 	if (p && (*seed & 3) == 1) {
 		l.align = model[i].l.align;
 		if (global_allocator_realloc(g, p, model[i].l, l.size, &p) != ALLOC_OK)
 			return 0;
-		CHECK_OR(filled(p, l.size < model[i].l.size ? l.size : model[i].l.size, (uint8_t)i),
-			 -1);
+		INVARIANT_OR(
+			filled(p, l.size < model[i].l.size ? l.size : model[i].l.size, (uint8_t)i),
+			-1);
 		*used -= model[i].l.size;
 	} else if (p) {
-		CHECK_OR(put(p, model[i].l.size, model[i].l.align), -1);
+		INVARIANT_OR(put(p, model[i].l.size, model[i].l.align), -1);
 		*used -= model[i].l.size;
 		model[i].p = NULL;
 		return 0;
@@ -1160,12 +1161,12 @@ static int check_random(uint8_t *mem)
 
 		if (random_step(i, &seed, &used))
 			return -1;
-		CHECK_OR(global_allocator_used_bytes(g) == used, -1);
-		CHECK_OR(n % 64 || healthy(), -1);
+		INVARIANT_OR(global_allocator_used_bytes(g) == used, -1);
+		INVARIANT_OR(n % 64 || healthy(), -1);
 	}
 	for (size_t i = 0; i < BLOCKS; i++)
-		CHECK_OR(!model[i].p || put(model[i].p, model[i].l.size, model[i].l.align), -1);
-	CHECK_OR(!global_allocator_used_bytes(g) && healthy(), -1);
+		INVARIANT_OR(!model[i].p || put(model[i].p, model[i].l.size, model[i].l.align), -1);
+	INVARIANT_OR(!global_allocator_used_bytes(g) && healthy(), -1);
 	return 0;
 }
 

@@ -524,8 +524,10 @@ static bool swap(struct dma_device *dev, struct dma_info *info, struct layout *l
 		return intact && freed;
 	}
 	*l = (struct layout){1 + (r >> 8) % (r & 3 ? 900 : 9000), 8};
-	if (dma_alloc_coherent(dev, *l, info) != ALLOC_OK)
+	if (dma_alloc_coherent(dev, *l, info) != ALLOC_OK) {
+		l->size = 0;
 		return false;
+	}
 	__builtin_memset(info->cpu_addr, (int)(uint8_t)l->size, l->size);
 	return true;
 }
