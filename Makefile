@@ -284,78 +284,93 @@ fuzz-mm: $(FUZZ_TARGETS:%=$(FUZZ_DIR)/%)
 
 # --- Benchmarks (docs/benchmarks.md) ------------------------------------------
 
-# Engines alone and the facade, as shared objects for the replayer, optimised as one unit.
+# Engines alone and the facade, as shared objects for the replayer, optimised as one unit. BENCH_ARCH: for
+# this machine, or for a target's user-mode emulator.
 BENCH_DIR   ?= build/bench
-BENCH_FLAGS = $(WARN) $(O2) -g -fPIC -flto -fvisibility=hidden $(INC_mm) -Imm -DMM_HARDEN=$(HARDEN) \
-	      -DMM_FAST_BITS=1 -DMM_MAX_CPUS=1 -DMM_PORT_INLINE='"../../../bench/plugins/port_bench.h"'
+BENCH_ARCH  ?= host
+BENCH_CC     = $(LIB_CC_$(BENCH_ARCH))
+BENCH_FLAGS  = $(WARN) -O2 -g -fPIC -flto -fvisibility=hidden $(INC_mm) -Imm -DMM_HARDEN=$(HARDEN) \
+	       $(filter -DMM_FAST_BITS=% -mgeneral-regs-only -mstrict-align -mno-outline-atomics,$(LIB_FLAGS_$(BENCH_ARCH))) \
+	       -DMM_MAX_CPUS=1 -DMM_PORT_INLINE='"../../../bench/plugins/port_bench.h"'
 BENCH_PLUGINS := $(ENGINES:%=$(BENCH_DIR)/mica-%.so) $(ENGINES:%=$(BENCH_DIR)/mica-global-%.so) \
 		 $(BENCH_DIR)/mica-pages.so $(BENCH_DIR)/mica-global.so
 BENCH_NEEDS   := $(wildcard mm/*.h mm/include/mm/*.h) bench/plugins/port_bench.h $(BENCH_DIR)/flags
 
 $(BENCH_DIR)/flags: FORCE
 	@mkdir -p $(@D)
-	@printf '%s\n' '$(subst ','\'',$(HOSTCC) $(BENCH_FLAGS))' | cmp -s - $@ || \
-		printf '%s\n' '$(subst ','\'',$(HOSTCC) $(BENCH_FLAGS))' > $@
+	@printf '%s\n' '$(subst ','\'',$(BENCH_CC) $(BENCH_FLAGS))' | cmp -s - $@ || \
+		printf '%s\n' '$(subst ','\'',$(BENCH_CC) $(BENCH_FLAGS))' > $@
 
 $(ENGINES:%=$(BENCH_DIR)/mica-%.so): $(BENCH_DIR)/mica-%.so: bench/plugins/heap_engine.c mm/byte_%.c mm/bits.c mm/fault.c bench/host/plugin.h $(BENCH_NEEDS)
 	$(call say,PLUGIN,$@)
-	$(Q)$(HOSTCC) $(BENCH_FLAGS) -DENGINE=$* -shared -o $@ $(filter %.c,$^)
+	$(Q)$(BENCH_CC) $(BENCH_FLAGS) -DENGINE=$* -shared -o $@ $(filter %.c,$^)
 
 # The slab engine's span manager is a file of its own.
 $(BENCH_DIR)/mica-slab.so: mm/byte_slab_span.c
 
 $(BENCH_DIR)/mica-pages.so: bench/plugins/pages.c mm/page_bitmap.c mm/page_region.c mm/bits.c mm/fault.c bench/host/pageplugin.h $(BENCH_NEEDS)
 	$(call say,PLUGIN,$@)
-	$(Q)$(HOSTCC) $(BENCH_FLAGS) -shared -o $@ $(filter %.c,$^)
+	$(Q)$(BENCH_CC) $(BENCH_FLAGS) -shared -o $@ $(filter %.c,$^)
 
 $(BENCH_DIR)/mica-global-%.so: bench/plugins/heap_global.c $(SRC_mm) bench/host/plugin.h $(BENCH_NEEDS)
 	$(call say,PLUGIN,$@)
-	$(Q)$(HOSTCC) $(BENCH_FLAGS) -DMM_GLOBAL_ENGINE=byte_$*_ops -shared -o $@ $(filter %.c,$^)
+	$(Q)$(BENCH_CC) $(BENCH_FLAGS) -DMM_GLOBAL_ENGINE=byte_$*_ops -shared -o $@ $(filter %.c,$^)
 
 $(BENCH_DIR)/mica-global.so: $(BENCH_DIR)/mica-global-$(ALLOC).so FORCE
 	@cmp -s $< $@ || cp $< $@
 
 bench-plugins: $(BENCH_PLUGINS)
 
-# The tools, which are for this machine. QEMU 9 refuses plugins of the interface that it had before.
-BENCH_BIN   := build/bench/bin
-BENCH_TOOLS := $(addprefix $(BENCH_BIN)/,record.so tracetool replay pagebench libcount.so libc.so)
-BENCH_CC     = $(HOSTCC) $(WARN) -O2 -g
-BENCH_SO     = $(BENCH_CC) -fPIC -fvisibility=hidden -shared
+# What runs where the plugins run. Programs: $(1) the architecture, $(2) the compiler.
+BENCH_TOOL    = $(WARN) -O2 -g
+BENCH_SO      = $(BENCH_TOOL) -fPIC -fvisibility=hidden -shared
+BENCH_HEADERS := $(wildcard bench/host/*.h)
+define bench_programs
+build/bench/$(1)/replay: bench/host/replay.c bench/host/replay_count.c bench/host/replay_verify.c bench/host/trace_read.c
+build/bench/$(1)/pagebench: bench/host/pagebench.c
+build/bench/$(1)/replay build/bench/$(1)/pagebench: $(BENCH_HEADERS)
+	@mkdir -p $$(@D)
+	$$(Q)$(2) $$(BENCH_TOOL) -o $$@ $$(filter %.c,$$^) -ldl
+
+build/bench/$(1)/libc.so: bench/plugins/libc.c $(BENCH_HEADERS)
+	@mkdir -p $$(@D)
+	$$(Q)$(2) $$(BENCH_SO) -fno-plt -o $$@ $$<
+
+bench-programs-$(1): $(addprefix build/bench/$(1)/,replay pagebench libc.so)
+endef
+$(eval $(call bench_programs,host,$$(LIB_CC_host)))
+$(foreach a,$(ARCHES),$(eval $(call bench_programs,$(a),$$(LIB_CC_$(a)))))
+
+# What runs on this machine only. QEMU 9 refuses plugins of the interface that it had before.
+BENCH_TOOLS := $(addprefix build/bench/host/,record.so tracetool libcount.so)
 QEMU_MAJOR   = $(shell qemu-$$(uname -m) --version | sed -n 's/.* version \([0-9]*\).*/\1/p')
 
-$(BENCH_TOOLS): $(wildcard bench/host/*.h) Makefile | $(BENCH_BIN)
+build/bench/host/record.so: bench/host/record.c bench/host/trace_write.c $(BENCH_HEADERS)
+	@mkdir -p $(@D)
+	$(Q)$(HOSTCC) $(BENCH_SO) -o $@ $(filter %.c,$^) -ldl -lpthread
 
-$(BENCH_BIN):
-	@mkdir -p $@
+build/bench/host/tracetool: bench/host/tracetool.c bench/host/trace_read.c bench/host/trace_write.c $(BENCH_HEADERS)
+	@mkdir -p $(@D)
+	$(Q)$(HOSTCC) $(BENCH_TOOL) -o $@ $(filter %.c,$^)
 
-$(BENCH_BIN)/record.so: bench/host/record.c bench/host/trace_write.c
-	$(Q)$(BENCH_SO) -o $@ $(filter %.c,$^) -ldl -lpthread
+build/bench/host/libcount.so: bench/host/qemu_count.c $(BENCH_HEADERS)
+	@mkdir -p $(@D)
+	$(Q)$(HOSTCC) $(BENCH_SO) -DPLUGIN_API=$(if $(filter 4 5 6 7 8,$(QEMU_MAJOR)),1,2) -o $@ $<
 
-$(BENCH_BIN)/tracetool: bench/host/tracetool.c bench/host/trace_read.c bench/host/trace_write.c
-	$(Q)$(BENCH_CC) -o $@ $(filter %.c,$^)
+bench-tools: $(BENCH_TOOLS) bench-programs-host
 
-$(BENCH_BIN)/replay: bench/host/replay.c bench/host/replay_count.c bench/host/replay_verify.c bench/host/trace_read.c
-	$(Q)$(BENCH_CC) -o $@ $(filter %.c,$^) -ldl
+# Every architecture at both levels; QUICK=1 leaves level 0 out on the targets.
+BENCH_SETS := host-0 host-1 $(foreach a,$(ARCHES),$(if $(filter 1,$(QUICK)),,$(a)-0) $(a)-1)
 
-$(BENCH_BIN)/pagebench: bench/host/pagebench.c
-	$(Q)$(BENCH_CC) -o $@ $(filter %.c,$^) -ldl
+bench-build: bench-tools $(ARCHES:%=bench-programs-%) $(BENCH_SETS:%=bench-set-%)
 
-$(BENCH_BIN)/libcount.so: bench/host/qemu_count.c
-	$(Q)$(BENCH_SO) -DPLUGIN_API=$(if $(filter 4 5 6 7 8,$(QEMU_MAJOR)),1,2) -o $@ $(filter %.c,$^)
-
-$(BENCH_BIN)/libc.so: bench/plugins/libc.c
-	$(Q)$(BENCH_SO) -fno-plt -o $@ $(filter %.c,$^)
-
-bench-tools: $(BENCH_TOOLS)
-
-bench-build: bench-tools
-	$(Q)$(MAKE) --no-print-directory bench-plugins HARDEN=0 BENCH_DIR=build/bench/h0
-	$(Q)$(MAKE) --no-print-directory bench-plugins HARDEN=1 BENCH_DIR=build/bench/h1
+bench-set-%:
+	$(Q)$(MAKE) --no-print-directory bench-plugins BENCH_ARCH=$(word 1,$(subst -, ,$*)) \
+		HARDEN=$(word 2,$(subst -, ,$*)) BENCH_DIR=build/bench/$(subst -,/h,$*)
 
 # QUICK=1: less of each trace. TRACES='a.trace ...': these instead of the default set.
 bench:
-	$(Q)scripts/setup.sh bench
+	$(Q)scripts/setup.sh riscv64 aarch64 bench
 	$(Q)$(MAKE) --no-print-directory -j$$(nproc) bench-build
 	$(Q)$(PYTHON) scripts/bench.py $(if $(filter 1,$(QUICK)),--quick) $(TRACES)
 

@@ -4,7 +4,7 @@
 # damaged traces are refused, that mistakes of an allocator are caught, that the counter is exact.
 set -u
 cd "$(dirname "$0")/.."
-bin=$PWD/build/bench/bin
+bin=$PWD/build/bench/host
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 failed=0
@@ -192,8 +192,8 @@ sys.path.insert(0, "scripts")
 import bench_report
 tmp = sys.argv[1]
 def line(trace, instr, worst, **more):
-    return dict({"bench": "trace", "allocator": "slab", "harden": 1, "trace": trace, "instr": instr,
-                 "memory_ratio": 1.0, "ns": 1.0, "worst": worst}, **more)
+    return dict({"bench": "trace", "arch": "host", "allocator": "slab", "harden": 1, "trace": trace,
+                 "instr": instr, "memory_ratio": 1.0, "ns": 1.0, "worst": worst}, **more)
 results = [line("a", 2.0, 30), line("b", 8.0, 10), line("syn-c", 32.0, 50), line("syn-d", 1.0, 9, error="x")]
 results += bench_report.geometric_means(results)
 real, every = [r for r in results if r["bench"] == "mean"]

@@ -8,52 +8,62 @@ build/bench/traces, where the default set is recorded on first use; or the ones 
 
 A result that could not be measured is a line with an "error"; the exit status is 1 unless it is a peer's.
 """
-import argparse, concurrent.futures, glob, json, os, re, subprocess, sys, tempfile, time
+import argparse, concurrent.futures, glob, json, math, os, re, subprocess, sys, tempfile, time
 
 import bench_record, bench_report
 
 DIR = "build/bench"
-BIN = os.path.join(DIR, "bin")
+COUNTER = os.path.join(DIR, "host", "libcount.so")
 QUICK_EVENTS = 60000
 TIME_RUNS = 3
 PAGES = {"256 MiB": 1 << 16, "4 GiB": 1 << 20, "64 GiB": 1 << 24, "1 TiB": 1 << 28}
 LIMIT = 300  # seconds for one measurement
-EMULATOR = "qemu-" + os.uname().machine
+ENGINES = ("slab", "tlsf", "buddy")
+TARGETS = ("riscv64", "aarch64")
 
 
 class Heap:
-    """One allocator at one hardening level (peers have none), and how to start the replayer with it."""
+    """One allocator at one hardening level (peers have none) on one architecture; "host" is this machine."""
 
-    def __init__(self, name, plugin, harden=None, preload=None):
-        self.name, self.plugin, self.harden, self.preload = name, plugin, harden, preload
+    def __init__(self, name, plugin, arch="host", harden=None, preload=None):
+        self.name, self.arch, self.harden, self.preload = name, arch, harden, preload
+        self.plugin = os.path.join(DIR, arch, plugin)
 
-    def command(self, tool, args, counter=None):
-        """Runs natively, or under the emulator when there is a counter's file."""
-        tool = [os.path.join(BIN, tool)]
-        if not counter:
-            return (["env", "LD_PRELOAD=" + self.preload] if self.preload else []) + tool + args
-        emulator = [EMULATOR, "-plugin", "%s,counter=%s" % (os.path.join(BIN, "libcount.so"), counter)]
+    def tool(self, name):
+        return os.path.join(DIR, self.arch, name)
+
+    def natively(self, tool, *args):
+        return (["env", "LD_PRELOAD=" + self.preload] if self.preload else []) + [self.tool(tool), *args]
+
+    def counted(self, counter, tool, *args):
+        """Under the emulator, which counts in the file counter."""
+        emulator = ["qemu-" + (os.uname().machine if self.arch == "host" else self.arch),
+                    "-plugin", "%s,counter=%s" % (COUNTER, counter)]
+        if self.arch != "host":
+            emulator += ["-L", "/usr/%s-linux-gnu" % self.arch]
         if self.preload:
             emulator += ["-E", "LD_PRELOAD=" + self.preload]
-        return emulator + tool + args
+        return emulator + [self.tool(tool), *args, "--counter", counter]
+
+    def identity(self):
+        return {"arch": self.arch, "allocator": self.name, "harden": self.harden}
 
 
-def mica_heaps():
-    for harden in (0, 1):
-        for engine in ("slab", "tlsf", "buddy"):
-            yield Heap(engine, "%s/h%d/mica-%s.so" % (DIR, harden, engine), harden)
-        for engine in ("slab", "tlsf", "buddy"):
-            yield Heap("facade+" + engine, "%s/h%d/mica-global-%s.so" % (DIR, harden, engine), harden)
+def mica_heaps(arch, levels=(0, 1)):
+    for harden in levels:
+        for engine in ENGINES:
+            yield Heap(engine, "h%d/mica-%s.so" % (harden, engine), arch, harden)
+        for engine in ENGINES:
+            yield Heap("facade+" + engine, "h%d/mica-global-%s.so" % (harden, engine), arch, harden)
 
 
 def peer_heaps():
     """The C library's malloc, and the shared libraries that the set-up installs."""
-    plugin = os.path.join(BIN, "libc.so")
-    yield Heap("glibc", plugin)
+    yield Heap("glibc", "libc.so")
     for name in ("jemalloc", "mimalloc"):
         found = sorted(glob.glob("/usr/lib/*/lib%s.so" % name) + glob.glob("/usr/lib*/lib%s.so" % name))
         if found:
-            yield Heap(name, plugin, preload=found[0])
+            yield Heap(name, "libc.so", preload=found[0])
         else:
             print("bench: no lib%s.so here: left out" % name, file=sys.stderr)
 
@@ -70,37 +80,38 @@ def run_json(command):
     return [{"error": "%s (status %d)" % (said[-1] if said else "died silently", run.returncode)}]
 
 
+def count(heap, *args):
+    with tempfile.NamedTemporaryFile() as counter:
+        return run_json(heap.counted(counter.name, *args))
+
+
 def measure_heap(heap, trace, replay_args):
-    """All figures of one allocator on one trace. No figure without a successful verification."""
-    result = {"bench": "trace", "allocator": heap.name, "harden": heap.harden,
-              "trace": os.path.basename(trace).replace(".trace", "")}
+    """The figures of one allocator on one trace. On this machine: none without a successful verification."""
+    result = dict({"bench": "trace"}, **heap.identity(), trace=os.path.basename(trace)[:-len(".trace")])
     args = replay_args + [heap.plugin, trace]
-    verified = run_json(heap.command("replay", ["verify"] + args))[0]
+    if heap.arch != "host":
+        return dict(result, **count(heap, "replay", "count", *args)[0])
+    verified = run_json(heap.natively("replay", "verify", *args))[0]
     if "error" in verified:
         return dict(result, error="verify: " + verified["error"])
-    with tempfile.NamedTemporaryFile() as counter:
-        result.update(run_json(heap.command("replay", ["count", "--counter", counter.name] + args, counter.name))[0])
-    memory = run_json(heap.command("replay", ["region" if heap.harden is not None else "resident"] + args))[0]
-    if "error" in memory and "error" not in result:
-        result["error"] = "memory: " + memory["error"]
-    result.update({"memory_" + k: v for k, v in memory.items() if k in ("bytes", "ratio")})
-    times = [run_json(heap.command("replay", ["time"] + args))[0].get("ns") for _ in range(TIME_RUNS)]
-    result["ns"] = min(times) if None not in times else None
-    return result
+    result.update(count(heap, "replay", "count", *args)[0])
+    memory = run_json(heap.natively("replay", "region" if heap.harden is not None else "resident", *args))[0]
+    if "error" in memory:
+        return dict(result, error="memory: " + memory["error"])
+    times = [run_json(heap.natively("replay", "time", *args))[0].get("ns", math.nan) for _ in range(TIME_RUNS)]
+    return dict(result, memory_bytes=memory["bytes"], memory_ratio=memory["ratio"], ns=min(times))
 
 
-def measure_pages(harden, label, npages):
+def measure_pages(arch, harden, memory, npages):
     """The page allocator over so many pages: a line for its start, and one for each shape and level."""
-    heap = Heap("pages", "%s/h%d/mica-pages.so" % (DIR, harden), harden)
-    with tempfile.NamedTemporaryFile() as counter:
-        lines = run_json(heap.command("pagebench", ["--counter", counter.name, "--pages", str(npages), heap.plugin],
-                                      counter.name))
-    return [dict({"bench": "pages", "harden": harden, "memory": label}, **line) for line in lines]
+    heap = Heap("pages", "h%d/mica-pages.so" % harden, arch, harden)
+    lines = count(heap, "pagebench", "--pages", str(npages), heap.plugin)
+    return [dict({"bench": "pages"}, **heap.identity(), memory=memory, **line) for line in lines]
 
 
 def measure_guest(quick):
     """The kernels count on the targets themselves (make bench-guest)."""
-    command = ["make", "--no-print-directory", "bench-guest"] + (["GUEST_HARDEN=1"] if quick else [])
+    command = ["make", "--no-print-directory", "-j%d" % os.cpu_count(), "bench-guest"] + (["GUEST_HARDEN=1"] if quick else [])
     run = subprocess.run(command, capture_output=True, text=True)
     lines = [line for line in run.stdout.splitlines() if line.startswith("bench ")]
     if run.returncode or not lines:
@@ -130,24 +141,31 @@ def find_traces(named):
     return [os.path.join(folder, n + ".trace") for n in names + tuple(n for n in rest if n not in names)]
 
 
-def measure_all(traces, quick, guest):
-    """All results; the machine's CPUs share the work, for instructions do not depend on the load."""
+def jobs_of(traces, quick):
+    """Everything to measure, the longest first."""
     replay_args = ["--events", str(QUICK_EVENTS)] if quick else []
-    heaps = list(mica_heaps()) + list(peer_heaps())
-    sizes = {k: v for k, v in PAGES.items() if not quick or v < 1 << 28}
+    pages = [(memory, n) for memory, n in PAGES.items() if not quick or n < 1 << 28]
+    for arch in ("host",) if quick else ("host",) + TARGETS:
+        for harden in (0, 1):
+            yield from [(measure_pages, arch, harden, memory, n) for memory, n in pages]
+    heaps = list(mica_heaps("host")) + list(peer_heaps())
+    for arch in TARGETS:
+        heaps += list(mica_heaps(arch, (1,) if quick else (0, 1))) + [Heap("glibc", "libc.so", arch)]
+    yield from [(measure_heap, heap, trace, replay_args) for heap in heaps for trace in traces]
+
+
+def measure_all(jobs):
+    """All results; the machine's CPUs share the work, for instructions do not depend on the load."""
     results, start = [], time.time()
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = [pool.submit(measure_pages, h, label, n) for h in (0, 1) for label, n in sizes.items()]
-        jobs += [pool.submit(measure_heap, h, t, replay_args) for h in heaps for t in traces]
-        for n, job in enumerate(jobs):
+        running = [pool.submit(*job) for job in jobs]
+        for n, job in enumerate(running):
             got = job.result()
             results += got if isinstance(got, list) else [got]
             if sys.stderr.isatty():
-                print("\r  %d of %d measured, %d s " % (n + 1, len(jobs), time.time() - start), end="", file=sys.stderr)
-    if guest:
-        print("bench: the kernels on the targets (make bench-guest)", flush=True)
-        results += measure_guest(quick)
-    return results + bench_report.geometric_means(results)
+                print("\r  %d of %d measured, %d s " % (n + 1, len(running), time.time() - start), end="",
+                      file=sys.stderr)
+    return results
 
 
 def main():
@@ -156,13 +174,17 @@ def main():
     parser.add_argument("--no-guest", action="store_true")
     parser.add_argument("trace", nargs="*")
     args = parser.parse_args()
-    results = measure_all(find_traces(args.trace), args.quick, not args.no_guest)
+    results = measure_all(jobs_of(find_traces(args.trace), args.quick))
+    if not args.no_guest:
+        print("bench: the kernels on the targets (make bench-guest)", flush=True)
+        results += measure_guest(args.quick)
+    results += bench_report.geometric_means(results)
     with open(os.path.join(DIR, "results.jsonl"), "w") as out:
         out.writelines(json.dumps(r) + "\n" for r in results)
     bench_report.write_all(results, DIR, args.quick)
     failed = [r for r in results if "error" in r]
     for r in failed:
-        print("bench: %s: %s" % (" ".join(str(r.get(k)) for k in ("bench", "allocator", "harden", "trace", "memory")
+        print("bench: %s: %s" % (" ".join(str(r.get(k)) for k in ("bench", "arch", "allocator", "harden", "trace", "memory")
                                           if r.get(k) is not None), r["error"]), file=sys.stderr)
     return 1 if any(r.get("harden") is not None or "allocator" not in r for r in failed) else 0
 

@@ -15,7 +15,7 @@ SYNTHETIC = ("small", "wide", "aligned", "queue", "stack", "growing")
 
 class Recorder:
     def __init__(self, bench_dir):
-        self.bin = os.path.abspath(os.path.join(bench_dir, "bin"))
+        self.bin = os.path.abspath(os.path.join(bench_dir, "host"))
         self.traces = os.path.abspath(os.path.join(bench_dir, "traces"))
         os.makedirs(self.traces, exist_ok=True)
 

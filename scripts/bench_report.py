@@ -18,26 +18,43 @@ def is_synthetic(trace):
     return trace.startswith("syn-")
 
 
-def traces_of(results):
-    return list(dict.fromkeys(r["trace"] for r in results if r["bench"] == "trace"))
+def distinct(values):
+    return list(dict.fromkeys(values))
 
 
-def allocators_of(results):
-    return list(dict.fromkeys((r["allocator"], r["harden"]) for r in results if r["bench"] == "trace"))
+def replays(results, arch="host"):
+    return [r for r in results if r["bench"] == "trace" and r["arch"] == arch]
+
+
+def traces_of(lines):
+    return distinct(r["trace"] for r in lines)
+
+
+def allocators_of(lines):
+    return distinct((r["allocator"], r["harden"]) for r in lines)
+
+
+def mean_line(chosen, which):
+    """The worst operation is a maximum, not a mean; memory and time are measured on this machine only."""
+    good = [r for r in chosen if "error" not in r]
+    line = {"bench": "mean", "arch": chosen[0]["arch"], "allocator": chosen[0]["allocator"],
+            "harden": chosen[0]["harden"], "traces": which, "of": len(chosen), "good": len(good)}
+    if good:
+        line["worst"] = max(r["worst"] for r in good)
+        line.update({k: round(geometric_mean([r[k] for r in good]), 4)
+                     for k in ("instr", "memory_ratio", "ns") if k in good[0]})
+    return line
 
 
 def geometric_means(results):
-    """One line per allocator and set of traces. The worst operation is a maximum, not a mean."""
+    """One line per architecture, allocator and set of traces: the recorded ones, and all."""
     means = []
-    for name, harden in allocators_of(results):
-        mine = [r for r in results if r["bench"] == "trace" and (r["allocator"], r["harden"]) == (name, harden)]
-        for label, chosen in (("real", [r for r in mine if not is_synthetic(r["trace"])]), ("all", mine)):
-            good = [r for r in chosen if "error" not in r]
-            if good:
-                means.append({"bench": "mean", "allocator": name, "harden": harden, "traces": label,
-                              "of": len(chosen), "good": len(good), "worst": max(r["worst"] for r in good),
-                              **{k: round(geometric_mean([r[k] for r in good]), 4)
-                                 for k in ("instr", "memory_ratio", "ns")}})
+    for arch in distinct(r["arch"] for r in results if r["bench"] == "trace"):
+        lines = replays(results, arch)
+        for allocator in allocators_of(lines):
+            mine = [r for r in lines if (r["allocator"], r["harden"]) == allocator]
+            real = [r for r in mine if not is_synthetic(r["trace"])]
+            means += [mean_line(chosen, which) for which, chosen in (("real", real), ("all", mine)) if chosen]
     return means
 
 
@@ -56,37 +73,47 @@ def number(value):
     return "{:,}".format(value)
 
 
+def means_of(results, arch):
+    return {(r["allocator"], r["harden"], r["traces"]): r for r in results if r["bench"] == "mean" and r["arch"] == arch}
+
+
 def summary_table(results):
-    means = {(r["allocator"], r["harden"], r["traces"]): r for r in results if r["bench"] == "mean"}
+    means = means_of(results, "host")
     rows = [["allocator", "instr/op", "worst op", "memory", "ns/op", "all: instr/op", "worst op", "memory", "traces"]]
-    for name, harden in allocators_of(results):
-        real, every = means.get((name, harden, "real"), {}), means.get((name, harden, "all"), {})
-        if every:
-            rows.append([label(name, harden)] + [number(real.get(k)) for k in ("instr", "worst", "memory_ratio", "ns")] +
-                        [number(every[k]) for k in ("instr", "worst", "memory_ratio")] +
-                        ["%d of %d" % (every["good"], every["of"])])
+    for name, harden in allocators_of(replays(results)):
+        real, every = means.get((name, harden, "real"), {}), means[name, harden, "all"]
+        rows.append([label(name, harden)] + [number(real.get(k)) for k in ("instr", "worst", "memory_ratio", "ns")] +
+                    [number(every.get(k)) for k in ("instr", "worst", "memory_ratio")] +
+                    ["%d of %d" % (every["good"], every["of"])])
     return ("Allocators: geometric means",
             "The first four columns are over the recorded traces, the next three over all. The worst operation is the "
             "maximum. Memory: the smallest region that completes the trace, or for peers how far the process grows, over "
             "the peak of live bytes. h0, h1: hardening level. ns/op is noisy.", rows)
 
 
-def trace_table(results, key, title):
-    traces = traces_of(results)
-    found = {(r["allocator"], r["harden"], r["trace"]): r for r in results if r["bench"] == "trace"}
-    rows = [["allocator"] + [t.replace("syn-", "s-") for t in traces]]
-    for name, harden in allocators_of(results):
-        line = [found.get((name, harden, t), {}) for t in traces]
-        rows.append([label(name, harden)] + ["failed" if "error" in r else number(r.get(key)) for r in line])
-    return ("By trace: " + title, "s-: made-up traces.", rows)
+def trace_table(results, key, title, arch="host"):
+    """On the targets the means stand here, because the summary is of this machine."""
+    lines = replays(results, arch)
+    traces, means = traces_of(lines), means_of(results, arch)
+    found = {(r["allocator"], r["harden"], r["trace"]): r for r in lines}
+    more = ["mean", "mean of all", "worst op"] if arch != "host" else []
+    rows = [["allocator"] + [t.replace("syn-", "s-") for t in traces] + more]
+    for name, harden in allocators_of(lines):
+        cells = [found.get((name, harden, t), {}) for t in traces]
+        rows.append([label(name, harden)] + ["failed" if "error" in r else number(r.get(key)) for r in cells])
+        if more:
+            real, every = means.get((name, harden, "real"), {}), means[name, harden, "all"]
+            rows[-1] += [number(real.get("instr")), number(every.get("instr")), number(every.get("worst"))]
+    where = "" if arch == "host" else " on %s" % arch
+    return ("By trace%s: %s" % (where, title), "s-: made-up traces." + (
+        " mean: geometric, over the recorded traces." if more else ""), rows)
 
 
-def pages_table(results):
-    lines = [r for r in results if r["bench"] == "pages" and "error" not in r]
+def pages_table(results, arch):
+    lines = [r for r in results if r["bench"] == "pages" and r["arch"] == arch and "error" not in r]
     starts = {(r["memory"], r["harden"]): r for r in lines if "filled" in r}
     costs = {(r["memory"], r["harden"], r["run"], r["batch"], r["full"]): r for r in lines if "full" in r}
-    columns = list(dict.fromkeys(key[2:] for key in costs))
-    columns.sort(key=lambda c: (c[0], c[1] > 64, c[2]))
+    columns = sorted(distinct(key[2:] for key in costs), key=lambda c: (c[0], c[1] > 64, c[2]))
     rows = [["memory", "init", "metadata", "filled"] + [
         "%d%s, %d %%" % (run, " (many)" if batch > 64 else "", full) for run, batch, full in columns]]
     for (memory, harden), start in starts.items():
@@ -94,19 +121,19 @@ def pages_table(results):
         rows.append([label(memory, harden), number(start["init"]),
                      "%.4f %%" % (100 * start["meta_bytes"] / 4096 / start["pages"]), "%.2f %%" % start["filled"]] +
                     ["%.0f/%.0f%s" % (c["alloc"], c["free"], "*" if c["failed"] else "") for c in cells])
-    return ("Pages: instructions to allocate / to free",
+    return ("Pages%s: instructions to allocate / to free" % ("" if arch == "host" else " on " + arch),
             "Columns: length of the run, aligned to itself, and how full the memory is; many: 512 single pages at once, "
             "more than a CPU keeps. *: some requests found no room.", rows)
 
 
 def guest_tables(results):
     lines = [r for r in results if r["bench"] == "guest" and "error" not in r]
-    for arch in dict.fromkeys(r["arch"] for r in lines):
+    for arch in distinct(r["arch"] for r in lines):
         mine = [r for r in lines if r["arch"] == arch]
-        columns = list(dict.fromkeys((r["test"], r["size"]) for r in mine))
+        columns = distinct((r["test"], r["size"]) for r in mine)
         found = {(r["engine"], r["harden"], r["test"], r["size"]): r["instr"] for r in mine}
         rows = [["facade over"] + ["%s %d" % c for c in columns]]
-        for engine, harden in dict.fromkeys((r["engine"], r["harden"]) for r in mine):
+        for engine, harden in distinct((r["engine"], r["harden"]) for r in mine):
             rows.append([label(engine, harden)] + [number(found.get((engine, harden) + c)) for c in columns])
         yield ("In the kernel on %s: instructions for an allocation and its free" % arch,
                "tight: the same block again and again; churn: among 10,000 live blocks; pages: runs of so many.", rows)
@@ -115,13 +142,15 @@ def guest_tables(results):
 def all_tables(results):
     """The tables that are printed, and those that results.md has besides."""
     printed, more = [], []
-    if traces_of(results):
+    if replays(results):
         printed.append(summary_table(results))
         by_trace = [trace_table(results, key, title) for key, title in FIGURES]
         printed += by_trace[:1]
         more += by_trace[1:]
-    if any(r["bench"] == "pages" and "filled" in r for r in results):
-        printed.append(pages_table(results))
+    for arch in distinct(r["arch"] for r in results if r["bench"] == "trace" and r["arch"] != "host"):
+        printed.append(trace_table(results, *FIGURES[0], arch))
+    for arch in distinct(r["arch"] for r in results if r["bench"] == "pages" and "filled" in r):
+        printed.append(pages_table(results, arch))
     return printed + list(guest_tables(results)), more
 
 
@@ -162,18 +191,19 @@ COLOURS = {"slab": "#1b7837", "tlsf": "#2166ac", "buddy": "#b35806", "glibc": "#
 
 def plot(results, key, title, path, logarithmic):
     """Bars by trace and for the mean; the lighter of two is hardening 1; the facade is left to the tables."""
-    traces = traces_of(results)
-    chosen = [a for a in allocators_of(results) if a[0] in COLOURS]
+    lines = replays(results)
+    groups = traces_of(lines)
+    chosen = [a for a in allocators_of(lines) if a[0] in COLOURS]
     chosen.sort(key=lambda a: (list(COLOURS).index(a[0]), a[1] or 0))
-    found = {(r["allocator"], r["harden"], r["trace"]): r.get(key) for r in results if r["bench"] == "trace"}
-    found.update({(r["allocator"], r["harden"], "mean"): r.get(key) for r in results
-                  if r["bench"] == "mean" and r["traces"] == "all"})
+    found = {(r["allocator"], r["harden"], r["trace"]): r.get(key) for r in lines}
     if key != "worst":
-        traces = traces + ["mean"]
+        groups = groups + ["mean"]
+        found.update({(name, harden, "mean"): r.get(key) for (name, harden, which), r in
+                      means_of(results, "host").items() if which == "all"})
     rows = ["\t".join(["trace"] + ['"%s"' % label(*a) for a in chosen])]
-    for t in traces:
-        values = [found.get(a + (t,)) for a in chosen]
-        rows.append("\t".join([t.replace("syn-", "s-")] + ["?" if v is None else "%g" % v for v in values]))
+    for g in groups:
+        values = [found.get(a + (g,)) for a in chosen]
+        rows.append("\t".join([g.replace("syn-", "s-")] + ["?" if v is None else "%g" % v for v in values]))
     series = ", ".join("$d using %d:xtic(1) title columnheader lc rgb '%s%s'" % (
         i + 2, "#70" if a[1] else "#00", COLOURS[a[0]][1:]) for i, a in enumerate(chosen))
     script = PLOT.format(out=path, title=title, series=series, low="10" if logarithmic else "0",
@@ -193,9 +223,9 @@ def write_all(results, folder, quick=False):
     with open(os.path.join(folder, "results.md"), "w") as out:
         out.write("# Benchmark results%s\n\n" % (" (QUICK=1: the head of each trace only)" if quick else ""))
         out.write("\n".join(map(as_markdown, printed + more)))
-        if traces_of(results):
+        if replays(results):
             out.write("".join("\n![%s](%s)\n" % (title, name) for name, _, title, _ in plots))
-    if traces_of(results):
+    if replays(results):
         for name, key, title, logarithmic in plots:
             plot(results, key, title, os.path.join(folder, name), logarithmic)
     print("written: %s" % ", ".join(os.path.join(folder, n) for n in

@@ -62,6 +62,9 @@ for purpose; do
         need_file /usr/include/string.h /usr/include/x86_64-linux-gnu/string.h libc6-dev
         need "qemu-$(uname -m)" qemu-user
         need gnuplot gnuplot-nox
+        # The engines run on the targets' user-mode emulators, too.
+        need_file /usr/riscv64-linux-gnu/include/stdio.h libc6-dev-riscv64-cross
+        need_file /usr/aarch64-linux-gnu/include/stdio.h libc6-dev-arm64-cross
         # Peers, by the links that their -dev packages bring, so that no version is named here.
         need_file /usr/lib/*-linux-gnu/libjemalloc.so libjemalloc-dev
         need_file /usr/lib/*-linux-gnu/libmimalloc.so libmimalloc-dev
