@@ -407,10 +407,13 @@ $(BENCH_DIR)/guest-%.txt: FORCE
 
 # --- Library ----------------------------------------------------------------
 
-# mm/ as an archive with the port out of line (docs/embedding.md): for the host and every architecture.
+# mm/ as an archive, for the host and every architecture (docs/embedding.md). PORT=file.h compiles that
+# port in; without it the port is functions that the archive's user links.
+PORT          ?=
 LIB_ARCHES    := host $(ARCHES)
 LIB_DIR       := build/lib
-LIB_VARIANT   := $(ALLOC)-h$(HARDEN)$(if $(filter 1,$(DEBUG)),-debug)
+LIB_VARIANT   := $(ALLOC)-h$(HARDEN)$(if $(filter 1,$(DEBUG)),-debug)$(if $(PORT),-port)
+LIB_PORT      := $(if $(PORT),-DMM_PORT_INLINE='"$(abspath $(PORT))"')
 LIB_CC_host    := $(HOSTCC)
 LIB_AR_host    := $(HOSTAR)
 LIB_FLAGS_host := -DMM_FAST_BITS=1
@@ -423,22 +426,29 @@ endef
 $(foreach a,$(ARCHES),$(eval $(call lib_arch,$(a))))
 include arch/$(ARCH)/arch.mk
 
-# One rule set per architecture: the archive of one variant, copied to where users look for it.
+# One rule set per architecture: the archive of one variant, copied to where users look for it. Where gcc
+# compiles it, the archive has one member, optimised as one unit.
+LIB_UNIT := $(if $(findstring clang,$(if $(filter 1,$(LLVM)),clang,$(HOSTCC))),,unit)
 define lib_rules
 LIB_OBJS_$(1) := $$(SRC_mm:%.c=$(LIB_DIR)/$(1)/$(LIB_VARIANT)/%.o)
 LIB_BUILD_$(1) = $$(LIB_CC_$(1)) $$(WARN) $$(OPT) -ffreestanding -ffunction-sections -fdata-sections \
-	$$(LIB_FLAGS_$(1)) $$(MM_DEFS) -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops $$(INC_mm)
+	$$(LIB_FLAGS_$(1)) $$(MM_DEFS) $$(LIB_PORT) -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops $$(INC_mm)
 
 $(LIB_DIR)/$(1)/$(LIB_VARIANT)/%.o: %.c $(LIB_DIR)/$(1)/$(LIB_VARIANT)/flags
 	$$(call say,LIBCC,$$<)
 	@mkdir -p $$(@D)
-	$$(Q)$$(LIB_BUILD_$(1)) -MMD -MP -c -o $$@ $$<
+	$$(Q)$$(LIB_BUILD_$(1)) $$(if $$(LIB_UNIT),$$(MM_LTO)) -MMD -MP -c -o $$@ $$<
+
+$(LIB_DIR)/$(1)/$(LIB_VARIANT)/unit.o: $$(LIB_OBJS_$(1))
+	$$(call say,LTO,$$@)
+	$$(Q)$$(LIB_BUILD_$(1)) $$(MM_LTO) -flinker-output=nolto-rel -r -nostdlib -o $$@ $$^
 
 $(LIB_DIR)/$(1)/$(LIB_VARIANT)/flags: FORCE
 	@mkdir -p $$(@D)
-	@printf '%s\n' '$$(LIB_BUILD_$(1))' | cmp -s - $$@ || printf '%s\n' '$$(LIB_BUILD_$(1))' > $$@
+	@printf '%s\n' '$$(subst ','\'',$$(LIB_BUILD_$(1)))' | cmp -s - $$@ || \
+		printf '%s\n' '$$(subst ','\'',$$(LIB_BUILD_$(1)))' > $$@
 
-$(LIB_DIR)/$(1)/$(LIB_VARIANT)/libmica-mm.a: $$(LIB_OBJS_$(1))
+$(LIB_DIR)/$(1)/$(LIB_VARIANT)/libmica-mm.a: $$(if $$(LIB_UNIT),$(LIB_DIR)/$(1)/$(LIB_VARIANT)/unit.o,$$(LIB_OBJS_$(1)))
 	$$(call say,AR,$$@)
 	$$(Q)rm -f $$@
 	$$(Q)$$(LIB_AR_$(1)) rcs $$@ $$^
@@ -452,17 +462,24 @@ $(foreach a,$(LIB_ARCHES),$(eval $(call lib_rules,$(a))))
 
 lib: $(LIB_ARCHES:%=$(LIB_DIR)/%/libmica-mm.a)
 
-# The example, linked with the library alone, and on the targets with a kernel's memset and memcpy.
-EMBED_PROGRAMS := $(LIB_ARCHES:%=$(LIB_DIR)/%/embed)
+# The example, linked with the library alone, and on the targets with a kernel's memset and memcpy;
+# once with its port compiled in, once with the port as functions.
+EMBED_NAME := embed$(if $(PORT),,-calls)
+EMBED_SRCS := tests/embed/embed.c $(if $(PORT),,tests/embed/port_calls.c)
 
-$(LIB_DIR)/host/embed: tests/embed/embed.c tests/embed/console_host.c $(LIB_DIR)/host/libmica-mm.a
+$(LIB_DIR)/host/$(EMBED_NAME): $(EMBED_SRCS) tests/embed/console_host.c $(LIB_DIR)/host/$(LIB_VARIANT)/libmica-mm.a
 	$(Q)$(LIB_BUILD_host) -fno-builtin-fputs -o $@ $^
 
-$(LIB_DIR)/%/embed: tests/embed/embed.c tests/embed/console_%.S kernel/lib/string.c $(LIB_DIR)/%/libmica-mm.a
+$(LIB_DIR)/%/$(EMBED_NAME): $(EMBED_SRCS) tests/embed/console_%.S kernel/lib/string.c $(LIB_DIR)/%/$(LIB_VARIANT)/libmica-mm.a
 	$(Q)$(LIB_BUILD_$*) $(INC_lib) -fno-tree-loop-distribute-patterns -static -nostdlib -o $@ $^
 
-embed-test: $(EMBED_PROGRAMS)
-	$(Q)scripts/embed-test.sh '$(word 2,$(subst :, ,$(filter $(ALLOC):%,tlsf:TLSF slab:slab buddy:buddy)))' $^
+embed-programs: $(LIB_ARCHES:%=$(LIB_DIR)/%/$(EMBED_NAME))
+
+embed-test:
+	$(Q)$(MAKE) --no-print-directory embed-programs PORT=
+	$(Q)$(MAKE) --no-print-directory embed-programs PORT=tests/embed/port.h
+	$(Q)scripts/embed-test.sh '$(word 2,$(subst :, ,$(filter $(ALLOC):%,tlsf:TLSF slab:slab buddy:buddy)))' \
+		$(foreach a,$(LIB_ARCHES),$(LIB_DIR)/$(a)/embed $(LIB_DIR)/$(a)/embed-calls)
 
 # --- malloc for Linux processes ---------------------------------------------
 
@@ -529,7 +546,7 @@ size-check: $(B)/mica.bin
 	@n=$$(wc -c < $(B)/mica.bin); echo "image: $$n bytes (limit $(SIZE_LIMIT))"; [ $$n -le $(SIZE_LIMIT) ]
 
 # The embedding example keeps the few lines that its document shows.
-SOURCES = $(filter-out tests/embed/embed.c,$(shell git ls-files '*.c' '*.h'))
+SOURCES = $(filter-out tests/embed/embed.c tests/embed/port.h,$(shell git ls-files '*.c' '*.h'))
 
 format:
 	$(Q)scripts/setup.sh format
@@ -574,4 +591,4 @@ clean:
 
 FORCE:
 .PHONY: FORCE help test run debug boot-test check-symbols size-check format check \
-	qemu-riscv64 qemu-aarch64 gdb-riscv64 gdb-aarch64 fdt-test bench-plugins bench-guest kernel host-test lib embed-test preload preload-test clean
+	qemu-riscv64 qemu-aarch64 gdb-riscv64 gdb-aarch64 fdt-test bench-plugins bench-guest kernel host-test lib embed-programs embed-test preload preload-test clean

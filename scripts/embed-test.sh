@@ -17,9 +17,15 @@ result() {
 	fi
 }
 
-sed -n '/^```c$/,/^```$/p' docs/embedding.md | sed '1d;$d' | cmp -s - tests/embed/embed.c
+shown() {
+	awk -v want="$1" '/^```c$/ { n++; on = 1; next } /^```$/ { on = 0 } on && n == want' docs/embedding.md
+}
+
+shown 1 | cmp -s - tests/embed/port.h
+result $? "docs/embedding.md does not show tests/embed/port.h"
+shown 2 | cmp -s - tests/embed/embed.c
 result $? "docs/embedding.md does not show tests/embed/embed.c"
-[ "$(grep -c . tests/embed/embed.c)" -lt 40 ]
+[ "$(cat tests/embed/port.h tests/embed/embed.c | grep -c .)" -lt 40 ]
 result $? "the embedding has 40 lines or more"
 
 for program in "$@"; do
