@@ -67,19 +67,23 @@
 #include <mm/global.h>
 
 #include "bits.h"
+#include "relaxed.h"
 
 #define OUT_OF_LINE static __attribute__((noinline))
 #define CALLER	    __builtin_return_address(0)
+/* As in global.c: the slow paths end the public functions, and find the caller by themselves. */
+#define PASSED_CALLER (MM_PASS_CALLER ? CALLER : NULL)
 
 #define CACHE_MAX_SLAB	    (8 * CACHE_MAX_SIZE)
 #define CACHE_LEAST_OBJECTS 7u	/* in a slab, if it is not of the largest size */
-#define CACHE_DEPTH	    26u /* objects in a magazine: so that a CPU's part is 256 bytes */
+#define CACHE_DEPTH	    24u /* objects in a magazine: so that a CPU's part is 256 bytes */
 #define CACHE_KEPT_BYTES    ((size_t)16 * 1024) /* or as many as hold so much */
 #define CACHE_WAITING \
 	(MM_HARDEN >= 3 ? 32u : 1u) /* freed objects that a CPU holds back, at level 3 */
 #define CHECK_EVERY 64u		    /* batches, at level 3 */
 
-#define POISON	     0xd5
+#define POISON_BYTE  0xd5
+#define POISON	     ((uint64_t)0xd5d5d5d5d5d5d5d5)
 #define CANARY_BYTES (MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
 
 /* The first object of no slab: what is a multiple of any stride away from it is no address. */
@@ -112,11 +116,13 @@ struct cache_cpu {
 	uintptr_t base;	  /* first object of the slab that was hit last, or NO_SLAB; atomic */
 	uintptr_t window; /* a slab that starts so many bytes from here can be read */
 	size_t window_nbytes;
-	uint32_t asked;	 /* others want what is here; atomic */
-	uint32_t oldest; /* in the ring of waiting objects */
+	size_t asked;  /* others want what is here; atomic */
+	size_t oldest; /* in the ring of waiting objects */
 	void *object[CACHE_DEPTH];
 	void *waiting[CACHE_WAITING];
 } __attribute__((aligned(64)));
+
+_Static_assert(MM_HARDEN >= 3 || sizeof(struct cache_cpu) == 256, "found by a shift");
 
 struct cache {
 	/* Constant. */
@@ -208,13 +214,13 @@ static inline uintptr_t seal_of(const struct cache *c, const struct cache_slab *
 
 static inline bool is_sealed(const struct cache *c, const struct cache_slab *s)
 {
-	return __atomic_load_n(&s->seal, __ATOMIC_RELAXED) == seal_of(c, s);
+	return mm_load_relaxed(&s->seal) == seal_of(c, s);
 }
 
 /* Does an object of ours begin at p, in the slab that this CPU hit last? */
 static inline bool is_object(const struct cache *c, const struct cache_cpu *m, const void *p)
 {
-	return ((uintptr_t)p - __atomic_load_n(&m->base, __ATOMIC_RELAXED)) * c->factor < c->span;
+	return ((uintptr_t)p - mm_load_relaxed(&m->base)) * c->factor < c->span;
 }
 
 /* How many objects a slab of so many bytes holds, and where they begin. */
@@ -335,7 +341,7 @@ static void recount(struct cache *c)
 /* This was overwritten: its objects may be freed, but are never used again. */
 static void condemn(const struct cache *c, struct cache_slab *s)
 {
-	__atomic_store_n(&s->seal, seal_of(c, s), __ATOMIC_RELAXED);
+	mm_store_relaxed(&s->seal, seal_of(c, s));
 	s->nfree = LOST;
 	s->link.next = s->link.prev = NULL;
 }
@@ -409,14 +415,19 @@ static word_t *mark_of(const struct cache *c, const void *p)
 /* What level 1 knows of a free object, and level 2: the mark, and nothing else was written. */
 static bool is_untouched(const struct cache *c, const void *p)
 {
-	const unsigned char *byte = p;
+	const word_t *word = p;
+	size_t nwords = c->body / sizeof(word_t);
+	uint64_t rest = POISON;
 
 	if (MM_HARDEN && *mark_of(c, p) != c->secret)
 		return false;
-	for (size_t i = sizeof(word_t); MM_HARDEN >= 2 && i < c->body; i++)
-		if (byte[i] != POISON)
+	if (MM_HARDEN < 2)
+		return true;
+	for (size_t i = 1; i < nwords; i++)
+		if (word[i] != POISON)
 			return false;
-	return true;
+	__builtin_memcpy(&rest, word + nwords, c->body % sizeof(word_t));
+	return rest == POISON;
 }
 
 static bool lies_here(const struct cache_slab *s, size_t i)
@@ -511,7 +522,7 @@ static void take_objects(struct cache *c, struct cache_cpu *m, struct cache_slab
 		s->free[w] = bits;
 	}
 	taken = n - m->count;
-	__atomic_store_n(&m->count, n, __ATOMIC_RELAXED);
+	mm_store_relaxed(&m->count, n);
 	if (unlikely(taken > before || (n < want && taken < before))) {
 		lose(c, s, after);
 		return;
@@ -549,11 +560,11 @@ static void put_object(struct cache *c, void *p, struct cache_after *after)
 /* Nobody may take what was an object of this slab for one from now on. */
 static void unseal(struct cache *c, struct cache_slab *s)
 {
-	__atomic_store_n(&s->seal, 0, __ATOMIC_RELAXED);
+	mm_store_relaxed(&s->seal, 0);
 	s->link.guard = 0;
 	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
-		if (__atomic_load_n(&c->cpu[i].base, __ATOMIC_RELAXED) == first_object(c, s))
-			__atomic_store_n(&c->cpu[i].base, NO_SLAB, __ATOMIC_RELAXED);
+		if (mm_load_relaxed(&c->cpu[i].base) == first_object(c, s))
+			mm_store_relaxed(&c->cpu[i].base, NO_SLAB);
 }
 
 /* Take the first slab of a list out of the cache. */
@@ -586,9 +597,19 @@ static size_t spare_slabs(const struct cache *c)
 
 /* --- Magazines: under the pin, and the lock where slabs are touched --- */
 
+/* The part of a pinned CPU. Hidden, so that its address is computed once and not for every member.
+ */
+static inline struct cache_cpu *part_of(struct cache *c, unsigned int cpu)
+{
+	struct cache_cpu *m = &c->cpu[cpu];
+
+	__asm__("" : "+r"(m));
+	return m;
+}
+
 static inline void set_count(struct cache_cpu *m, size_t n)
 {
-	__atomic_store_n(&m->count, n, __ATOMIC_RELAXED);
+	mm_store_relaxed(&m->count, n);
 }
 
 /* Level 2 and up: nobody can tell which object comes next. */
@@ -649,7 +670,7 @@ static void push(struct cache *c, struct cache_cpu *m, void *p, struct cache_aft
 /* Level 3: in its place the oldest of the waiting objects, if any, enters the magazine. */
 static void *wait_first(struct cache_cpu *m, void *p)
 {
-	uint32_t slot = m->oldest;
+	size_t slot = m->oldest;
 	void *oldest = m->waiting[slot];
 
 	if (MM_HARDEN < 3)
@@ -679,11 +700,11 @@ static void drain(struct cache *c, struct cache_cpu *m, struct cache_after *afte
 /* What every slow path starts with: has somebody asked for what is here? */
 static void attend(struct cache *c, struct cache_cpu *m, struct cache_after *after)
 {
-	if (unlikely(__atomic_load_n(&m->asked, __ATOMIC_RELAXED))) {
-		__atomic_store_n(&m->asked, 0, __ATOMIC_RELAXED);
+	if (unlikely(mm_load_relaxed(&m->asked))) {
+		mm_store_relaxed(&m->asked, 0);
 		drain(c, m, after);
 	}
-	__atomic_store_n(&m->limit, c->fast_limit, __ATOMIC_RELAXED);
+	mm_store_relaxed(&m->limit, c->fast_limit);
 }
 
 /* Is p in a slab of ours, as far as this CPU knows? Then that is the one hit last. */
@@ -693,7 +714,7 @@ static inline bool know_slab(const struct cache *c, struct cache_cpu *m, const v
 
 	if (unlikely((uintptr_t)s - m->window >= m->window_nbytes || !is_sealed(c, s)))
 		return false;
-	__atomic_store_n(&m->base, first_object(c, s), __ATOMIC_RELAXED);
+	mm_store_relaxed(&m->base, first_object(c, s));
 	return true;
 }
 
@@ -779,7 +800,7 @@ static void mark_free(const struct cache *c, void *p)
 	if (MM_HARDEN)
 		*mark_of(c, p) = c->secret;
 	if (MM_HARDEN >= 2)
-		__builtin_memset((char *)p + sizeof(word_t), POISON, c->body - sizeof(word_t));
+		__builtin_memset((char *)p + sizeof(word_t), POISON_BYTE, c->body - sizeof(word_t));
 }
 
 /* A live object is freed. Two CPUs that do it at the same time are told apart from level 2 on. */
@@ -884,11 +905,11 @@ size_t cache_shrink(struct cache *c)
 	unsigned long state;
 
 	for (unsigned int i = 0; i < MM_MAX_CPUS; i++) {
-		__atomic_store_n(&c->cpu[i].asked, 1, __ATOMIC_RELAXED);
-		__atomic_store_n(&c->cpu[i].limit, 0, __ATOMIC_RELAXED);
+		mm_store_relaxed(&c->cpu[i].asked, 1);
+		mm_store_relaxed(&c->cpu[i].limit, 0);
 	}
 	state = mm_port_pin(&cpu);
-	attend(c, &c->cpu[cpu], &after);
+	attend(c, part_of(c, cpu), &after);
 	mm_port_unpin(state, cpu);
 	return finish(c, &after);
 }
@@ -899,7 +920,7 @@ static void *take(struct cache *c, struct cache_after *after)
 {
 	unsigned int cpu;
 	unsigned long state = mm_port_pin(&cpu);
-	struct cache_cpu *m = &c->cpu[cpu];
+	struct cache_cpu *m = part_of(c, cpu);
 	void *p = NULL;
 
 	attend(c, m, after);
@@ -919,6 +940,8 @@ OUT_OF_LINE void *alloc_slow(struct cache *c, const void *caller)
 	struct cache_after after = {0};
 	void *p;
 
+	if (!caller)
+		caller = CALLER;
 	do
 		p = take(c, &after);
 	while (p ? !revive(c, p, caller) : grow(c));
@@ -930,13 +953,13 @@ void *cache_alloc(struct cache *c)
 {
 	unsigned int cpu;
 	unsigned long state = mm_port_pin(&cpu);
-	struct cache_cpu *m = &c->cpu[cpu];
+	struct cache_cpu *m = part_of(c, cpu);
 	size_t n = m->count - 1;
 	void *p;
 
-	if (unlikely(n >= __atomic_load_n(&m->limit, __ATOMIC_RELAXED))) {
+	if (unlikely(n >= mm_load_relaxed(&m->limit))) {
 		mm_port_unpin(state, cpu);
-		return alloc_slow(c, CALLER);
+		return alloc_slow(c, PASSED_CALLER);
 	}
 	p = m->object[n];
 	set_count(m, n);
@@ -957,10 +980,12 @@ void *cache_alloc_zeroed(struct cache *c)
 OUT_OF_LINE enum alloc_result free_slow(struct cache *c, void *p, unsigned long state,
 					unsigned int cpu, const void *caller)
 {
-	struct cache_cpu *m = &c->cpu[cpu];
+	struct cache_cpu *m = part_of(c, cpu);
 	struct cache_after after = {0};
 	enum mm_fault_kind fault;
 
+	if (!caller)
+		caller = CALLER;
 	attend(c, m, &after);
 	fault = examine(c, m, p, &after);
 	if (fault == MM_FAULT_NONE)
@@ -984,7 +1009,7 @@ static inline bool free_fast(const struct cache *c, struct cache_cpu *m, void *p
 {
 	size_t n = m->count;
 
-	if (unlikely(n >= __atomic_load_n(&m->limit, __ATOMIC_RELAXED) || !is_object(c, m, p) ||
+	if (unlikely(n >= mm_load_relaxed(&m->limit) || !is_object(c, m, p) ||
 		     (MM_HARDEN && *(word_t *)p == c->secret)))
 		return false;
 	if (MM_HARDEN)
@@ -998,7 +1023,7 @@ static inline bool free_fast(const struct cache *c, struct cache_cpu *m, void *p
 OUT_OF_LINE enum alloc_result free_elsewhere(struct cache *c, void *p, unsigned long state,
 					     unsigned int cpu, const void *caller)
 {
-	struct cache_cpu *m = &c->cpu[cpu];
+	struct cache_cpu *m = part_of(c, cpu);
 
 	if (!know_slab(c, m, p) || !free_fast(c, m, p))
 		return free_slow(c, p, state, cpu, caller);
@@ -1011,8 +1036,8 @@ enum alloc_result cache_free(struct cache *c, void *object)
 	unsigned int cpu;
 	unsigned long state = mm_port_pin(&cpu);
 
-	if (unlikely(!free_fast(c, &c->cpu[cpu], object)))
-		return free_elsewhere(c, object, state, cpu, CALLER);
+	if (unlikely(!free_fast(c, part_of(c, cpu), object)))
+		return free_elsewhere(c, object, state, cpu, PASSED_CALLER);
 	mm_port_unpin(state, cpu);
 	return ALLOC_OK;
 }
@@ -1155,7 +1180,7 @@ static size_t count_waiting(const struct cache *c)
 	size_t n = 0;
 
 	for (unsigned int i = 0; i < MM_MAX_CPUS; i++) {
-		n += __atomic_load_n(&c->cpu[i].count, __ATOMIC_RELAXED);
+		n += mm_load_relaxed(&c->cpu[i].count);
 		for (uint32_t j = 0; j < CACHE_WAITING; j++)
 			n += __atomic_load_n(&c->cpu[i].waiting[j], __ATOMIC_RELAXED) != NULL;
 	}
@@ -1172,7 +1197,7 @@ struct cache_stats cache_get_stats(struct cache *c)
 		.slab_bytes = c->slab_bytes,
 		.slab_objects = c->nobjects,
 		.waiting = count_waiting(c),
-		.lost = __atomic_load_n(&c->nlost, __ATOMIC_RELAXED),
+		.lost = mm_load_relaxed(&c->nlost),
 	};
 	unsigned long state = mm_port_lock(&c->lock);
 	size_t unused = c->nfree + s.waiting + s.lost, all = c->nslabs * c->nobjects;
