@@ -193,15 +193,20 @@ import bench_report
 tmp = sys.argv[1]
 def line(trace, instr, worst, **more):
     return dict({"bench": "trace", "arch": "host", "allocator": "slab", "harden": 1, "trace": trace,
-                 "instr": instr, "memory_ratio": 1.0, "ns": 1.0, "worst": worst}, **more)
+                 "instr": instr, "memory_ratio": 1.0, "ns": 1.0, "worst": worst,
+                 **{p: instr for p in ("p50", "p90", "p99", "p999", "p9999")}}, **more)
 results = [line("a", 2.0, 30), line("b", 8.0, 10), line("syn-c", 32.0, 50), line("syn-d", 1.0, 9, error="x")]
 results += bench_report.geometric_means(results)
 real, every = [r for r in results if r["bench"] == "mean"]
 assert (real["traces"], real["instr"], real["worst"], real["good"], real["of"]) == ("real", 4.0, 30, 2, 2), real
 assert (every["traces"], every["instr"], every["worst"], every["good"], every["of"]) == ("all", 8.0, 50, 3, 4), every
 bench_report.write_all(results, tmp)
+open(tmp + "/document.md", "w").write("kept\n" + bench_report.MARK + "old\n")
+bench_report.write_into(results, tmp + "/document.md")
+document = open(tmp + "/document.md").read()
+assert document.startswith("kept\n") and "old" not in document and "| slab, h1 | 4.000 | 30 |" in document, document
 assert "| slab, h1 | 2.000 | 8.000 | 32.0 | failed |" in open(tmp + "/results.md").read()
-for name in ("instructions.svg", "memory.svg", "worst.svg"):
+for name in ("instructions.svg", "memory.svg", "worst.svg", "tail.svg"):
     assert "</svg>" in open(os.path.join(tmp, name)).read(), name
 END
 

@@ -10,7 +10,7 @@ import glob, json, os, shutil, subprocess, sys, tempfile, time
 
 CALLS = 500000  # where a recording ends
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
-SYNTHETIC = ("small", "wide", "aligned", "queue", "stack", "growing")
+SYNTHETIC = ("small", "wide", "aligned", "queue", "stack", "growing", "merging")
 
 
 class Recorder:

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""bench_report.py RESULTS_DIR: tables and plots from RESULTS_DIR/results.jsonl (bench.py calls the same functions).
+"""bench_report.py RESULTS_DIR [DOCUMENT]: tables and plots from RESULTS_DIR/results.jsonl, as bench.py makes them;
+or the same into a document.
 
 A table is a title, a note, and rows of cells; it is printed as text and written as Markdown.
 """
@@ -185,6 +186,7 @@ set yrange [{low}:*]
 {scale}
 plot {series}
 """
+MARK = "<!-- What follows is written by scripts/bench_report.py build/bench docs/benchmarks.md -->\n"
 COLOURS = {"slab": "#1b7837", "tlsf": "#2166ac", "buddy": "#b35806", "glibc": "#555555", "jemalloc": "#999999",
            "mimalloc": "#cccccc"}
 
@@ -212,26 +214,82 @@ def plot(results, key, title, path, logarithmic):
     subprocess.run(["gnuplot"], input=data + script, text=True, check=True)
 
 
+TAIL = """set terminal svg size 900,520 dynamic background rgb 'white' font 'sans,12'
+set output '{out}'
+set title "Single operations: so many instructions are not exceeded by ..., on the worst trace for each"
+set logscale y
+set grid
+set key outside right top
+set yrange [10:*]
+set xrange [-0.2:5.2]
+set xtics ("50 %%" 0, "90 %%" 1, "99 %%" 2, "99.9 %%" 3, "99.99 %%" 4, "all" 5)
+plot {series}
+"""
+
+
+def plot_tails(results, path):
+    """How rare a slow operation is: a line for each allocator."""
+    lines = [r for r in replays(results) if "error" not in r]
+    chosen = [a for a in allocators_of(lines) if a[0] in COLOURS and a[1] in (None, 1)]
+    blocks, series = [], []
+    for name, harden in chosen:
+        mine = [r for r in lines if (r["allocator"], r["harden"]) == (name, harden)]
+        costs = [max(r[k] for r in mine) for k in ("p50", "p90", "p99", "p999", "p9999", "worst")]
+        blocks.append("$%s << EOD\n%s\nEOD\n" % (name, "\n".join(map(str, costs))))
+        series.append("$%s using 0:1 with linespoints lw 2 pt 7 lc rgb '%s' title '%s'" % (
+            name, COLOURS[name], label(name, harden)))
+    script = TAIL.format(out=path, series=", ".join(series))
+    subprocess.run(["gnuplot"], input="".join(blocks) + script, text=True, check=True)
+
+
+PLOTS = (("instructions.svg", "instr", "Instructions per operation", True),
+         ("memory.svg", "memory_ratio", "Memory over peak live bytes", False),
+         ("worst.svg", "worst", "Worst single operation, instructions", True))
+
+
+def write_plots(results, folder):
+    for name, key, title, logarithmic in PLOTS:
+        plot(results, key, title, os.path.join(folder, name), logarithmic)
+    plot_tails(results, os.path.join(folder, "tail.svg"))
+    return [name for name, *_ in PLOTS] + ["tail.svg"]
+
+
 def write_all(results, folder, quick=False):
     """Prints the main tables, and writes results.md with all of them and the plots."""
     printed, more = all_tables(results)
     for table in printed:
         print(as_text(table))
-    plots = [("instructions.svg", "instr", "Instructions per operation", True),
-             ("memory.svg", "memory_ratio", "Memory over peak live bytes", False),
-             ("worst.svg", "worst", "Worst single operation, instructions", True)]
+    plots = write_plots(results, folder) if replays(results) else []
     with open(os.path.join(folder, "results.md"), "w") as out:
         out.write("# Benchmark results%s\n\n" % (" (QUICK=1: the head of each trace only)" if quick else ""))
         out.write("\n".join(map(as_markdown, printed + more)))
-        if replays(results):
-            out.write("".join("\n![%s](%s)\n" % (title, name) for name, _, title, _ in plots))
-    if replays(results):
-        for name, key, title, logarithmic in plots:
-            plot(results, key, title, os.path.join(folder, name), logarithmic)
-    print("written: %s" % ", ".join(os.path.join(folder, n) for n in
-                                    ["results.jsonl", "results.md"] + [p[0] for p in plots]))
+        out.writelines("\n![](%s)\n" % name for name in plots)
+    print("written: " + ", ".join(os.path.join(folder, n) for n in ["results.jsonl", "results.md"] + plots))
+
+
+def write_into(results, document):
+    """The tables and plots become the part of a document behind its line of that name."""
+    text = open(document).read()
+    head, mark, _ = text.partition(MARK)
+    if not mark:
+        raise SystemExit("%s: no line %s" % (document, MARK))
+    pictures = os.path.join(os.path.dirname(document), "bench")
+    os.makedirs(pictures, exist_ok=True)
+    plots = write_plots(results, pictures)
+    printed, more = all_tables(results)
+    with open(document, "w") as out:
+        out.write(head + MARK + "\n" + "".join("![](bench/%s)\n\n" % name for name in plots))
+        out.write("\n".join("#" + as_markdown(t) for t in printed + more))
+
+
+def main():
+    with open(os.path.join(sys.argv[1], "results.jsonl")) as lines:
+        results = [json.loads(line) for line in lines]
+    if len(sys.argv) > 2:
+        write_into(results, sys.argv[2])
+    else:
+        write_all(results, sys.argv[1])
 
 
 if __name__ == "__main__":
-    with open(os.path.join(sys.argv[1], "results.jsonl")) as lines:
-        write_all([json.loads(line) for line in lines], sys.argv[1])
+    main()

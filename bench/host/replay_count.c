@@ -49,6 +49,18 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static void print_quantiles(const uint64_t *sorted, size_t n)
+{
+	static const struct {
+		const char *name;
+		size_t one_in; /* operations that cost more than this */
+	} quantiles[] = {{"p50", 2}, {"p90", 10}, {"p99", 100}, {"p999", 1000}, {"p9999", 10000}};
+
+	for (size_t i = 0; i < sizeof(quantiles) / sizeof(*quantiles); i++)
+		printf("\"%s\": %zu, ", quantiles[i].name,
+		       (size_t)sorted[n - 1 - n / quantiles[i].one_in]);
+}
+
 struct worst {
 	uint64_t cost;
 	const struct trace_op *op;
@@ -70,13 +82,12 @@ static void report(const struct replay *r, uint64_t *costs, uint64_t init)
 			worst = (struct worst){costs[i], op};
 	}
 	qsort(costs, n, sizeof(*costs), by_value);
-	printf("{\"ops\": %zu, \"instr\": %.3f, \"alloc\": %.3f, \"free\": %.3f, \"p50\": %zu, "
-	       "\"p99\": %zu, \"p999\": %zu, \"worst\": %zu, \"worst_is\": \"%s of %zu bytes, operation %td\", "
-	       "\"init\": %zu}\n",
-	       n, (double)(sum[0] + sum[1]) / (double)n, (double)sum[0] / (double)(n - nfrees),
-	       (double)sum[1] / (double)nfrees, (size_t)costs[n / 2],
-	       (size_t)costs[n - n / 100 - 1], (size_t)costs[n - n / 1000 - 1], (size_t)worst.cost,
-	       worst.op->is_free ? "free" : "alloc", (size_t)worst.op->size,
+	printf("{\"ops\": %zu, \"instr\": %.3f, \"alloc\": %.3f, \"free\": %.3f, ", n,
+	       (double)(sum[0] + sum[1]) / (double)n, (double)sum[0] / (double)(n - nfrees),
+	       (double)sum[1] / (double)nfrees);
+	print_quantiles(costs, n);
+	printf("\"worst\": %zu, \"worst_is\": \"%s of %zu bytes, operation %td\", \"init\": %zu}\n",
+	       (size_t)worst.cost, worst.op->is_free ? "free" : "alloc", (size_t)worst.op->size,
 	       worst.op - r->trace.ops, (size_t)init);
 }
 

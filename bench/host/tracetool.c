@@ -159,12 +159,32 @@ static void synth_growing(struct synth *s)
 	}
 }
 
+/* A hard case for heaps that merge neighbours. Each round fills memory with blocks of nearly one
+ * size, frees every other of them, and then the rest: so half of the frees find a hole on either
+ * side. In between come blocks aligned to a page, which leave a rest before and behind. */
+static void synth_merging(struct synth *s)
+{
+	for (size_t round = 0; goes_on(s); round++) {
+		size_t base = (size_t)32 << round % 8;
+
+		for (size_t i = 0; i < 4000; i++)
+			put_alloc(s, i, base + below(16), 0);
+		for (size_t i = 0; i < 4000; i += 2)
+			put_free(s, i);
+		for (size_t i = 4000; i < 4040; i++)
+			put_alloc(s, i, base + below(4096), 12);
+		for (size_t i = 1; i < 4040; i++)
+			put_free(s, i);
+	}
+}
+
 static const struct {
 	const char *name;
 	void (*make)(struct synth *s);
 } synths[] = {
-	{"small", synth_small}, {"wide", synth_wide},	{"aligned", synth_aligned},
-	{"queue", synth_queue}, {"stack", synth_stack}, {"growing", synth_growing},
+	{"small", synth_small},	    {"wide", synth_wide},   {"aligned", synth_aligned},
+	{"queue", synth_queue},	    {"stack", synth_stack}, {"growing", synth_growing},
+	{"merging", synth_merging},
 };
 
 static int synth(const char *kind, const char *path, size_t nevents)
