@@ -556,6 +556,7 @@ check:
 	$(Q)scripts/setup.sh format
 	$(Q)$(PYTHON) scripts/check_includes.py
 	$(Q)clang-format --dry-run --Werror $(SOURCES)
+	$(Q)sed -n '/^```c$$/,/^```$$/p' docs/memory.md | sed '1d;$$d' | cmp - mm/test/test_cache_example.c
 
 # --- Housekeeping -----------------------------------------------------------
 
