@@ -5,7 +5,7 @@
  * mm/ and dma/ knows of it:
  *
  *   sources (sources.c)  pages, engines, scratch memory: each request may be made to fail
- *   holders (holders.c)  facade and DMA: a ledger of what the test itself holds, so
+ *   holders (holders.c)  facade, caches and DMA: a ledger of what the test itself holds, so
  *                        that a test which ends early can be cleaned up after
  */
 #ifndef INJECT_H
@@ -30,20 +30,34 @@ bool inject_fails(void);
 
 /* --- Ledger --- */
 
-enum holding { HELD_DMA, HELD_BYTES, HELD_PAGE, HELD_BLOCK, HOLDINGS };
+/* In the order in which they are given back. */
+enum holding {
+	HELD_DMA,
+	HELD_OBJECT,
+	HELD_CACHE,
+	HELD_BYTES,
+	HELD_PAGE,
+	HELD_HEAP_PAGE,
+	HELD_BLOCK,
+	HOLDINGS
+};
 
 struct held {
 	struct held *next;
 	enum holding what;
-	void *owner; /* dma_device, global_allocator or byte_alloc */
+	void *owner; /* device, cache, global allocator or engine */
 	void *p;
 	struct layout layout;
 	uint64_t bus; /* HELD_DMA */
 };
 
-/* Between these, what this thread gets and frees is the business of whom it called. */
-void ledger_enter(void);
+/*
+ * Between these, what this thread gets and frees is the business of whom it called,
+ * and what is reported was caused by that caller rather than by a wrapper.
+ */
+void ledger_enter(const void *caller);
 void ledger_leave(void);
+const void *ledger_caller(void); /* NULL: outside */
 
 void ledger_add(struct held h);
 

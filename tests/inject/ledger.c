@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include <dma/dma.h>
+#include <mm/cache.h>
 
 #include "inject.h"
 
@@ -20,6 +21,7 @@ WRAPPED(pthread_create);
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static _Thread_local unsigned int depth;
+static _Thread_local const void *outermost;
 static struct held *buckets[BUCKETS];
 
 static struct {
@@ -41,14 +43,20 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 	return __real_pthread_create(thread, attr, start, arg);
 }
 
-void ledger_enter(void)
+void ledger_enter(const void *caller)
 {
-	depth++;
+	if (!depth++)
+		outermost = caller;
 }
 
 void ledger_leave(void)
 {
 	depth--;
+}
+
+const void *ledger_caller(void)
+{
+	return depth ? outermost : NULL;
 }
 
 static struct held **bucket(const void *p)
@@ -160,10 +168,16 @@ static enum alloc_result give_back(const struct held *h)
 	case HELD_DMA:
 		return h->owner ? dma_dealloc_coherent(h->owner, info, h->layout)
 				: dealloc_coherent(info, h->layout);
+	case HELD_OBJECT:
+		return cache_free(h->owner, h->p);
+	case HELD_CACHE:
+		return cache_destroy(h->p) ? ALLOC_NOT_ALLOCATED : ALLOC_OK;
 	case HELD_BYTES:
 		return global_allocator_dealloc(h->owner, h->p, h->layout);
 	case HELD_PAGE:
 		return global_allocator_dealloc_pages(h->owner, virt_addr(h->p), 1);
+	case HELD_HEAP_PAGE:
+		return global_allocator_dealloc_heap_pages(h->owner, virt_addr(h->p), 1);
 	default:
 		return a->ops->dealloc(a, h->p, h->layout.size, h->layout.align) == MM_FAULT_NONE
 			       ? ALLOC_OK
@@ -176,13 +190,17 @@ static bool has_memory(const struct held *h)
 {
 	struct byte_alloc *a = h->owner;
 
-	if (on_stack(a))
-		return h->what == HELD_DMA; /* whose owner is only compared */
-	if (h->what == HELD_BLOCK)
-		return a->ops && a->ops->total_bytes(a);
-	if (h->what == HELD_BYTES || h->what == HELD_PAGE)
-		return page_alloc_total(&((struct global_allocator *)h->owner)->pages);
-	return true;
+	switch (h->what) {
+	case HELD_BYTES:
+	case HELD_PAGE:
+	case HELD_HEAP_PAGE:
+		return !on_stack(a) &&
+		       page_alloc_total(&((struct global_allocator *)h->owner)->pages);
+	case HELD_BLOCK:
+		return !on_stack(a) && a->ops && a->ops->total_bytes(a);
+	default:
+		return true;
+	}
 }
 
 static bool give_all_back(enum holding what)

@@ -49,10 +49,7 @@ static bool faults_expected;
 /* These break memory on purpose, so that it is not sound in the end; all else holds for them too.
  */
 static const char *const breaks_memory[] = {
-	"mm/*smashed*",
-	"mm/*repairs*",
-	"mm/*isolation*",
-	"mm/*poison*",
+	"mm/*smashed*", "mm/*repairs*", "mm/*broken*", "mm/*isolation*", "mm/*poison*",
 };
 
 static bool breaks(const struct selftest *t)
@@ -133,8 +130,12 @@ WRAPPED(mm_port_panic);
 
 void __wrap_mm_fault_report(const struct mm_fault *fault)
 {
+	struct mm_fault f = *fault;
+
+	if (f.caller && ledger_caller())
+		f.caller = ledger_caller();
 	faults += !faults_expected;
-	__real_mm_fault_report(fault);
+	__real_mm_fault_report(&f);
 }
 
 void __wrap_mm_fault_expect(bool on)

@@ -160,40 +160,7 @@ static inline bool resize(enum engine e, struct byte_alloc *a, void *p, size_t o
 	return done;
 }
 
-/* The table of engine E, its operations named NAME_... */
-#define ENGINE(E, NAME)                                                                         \
-	static enum alloc_result NAME##_init(struct byte_alloc *a, void *start, size_t nbytes)  \
-	{                                                                                       \
-		return init(E, a, start, nbytes);                                               \
-	}                                                                                       \
-	static void *NAME##_alloc(struct byte_alloc *a, size_t size, size_t align)              \
-	{                                                                                       \
-		return alloc(E, a, size, align);                                                \
-	}                                                                                       \
-	static enum mm_fault_kind NAME##_dealloc(struct byte_alloc *a, void *p, size_t size,    \
-						 size_t align)                                  \
-	{                                                                                       \
-		return dealloc(E, a, p, size, align);                                           \
-	}                                                                                       \
-	static bool NAME##_resize(struct byte_alloc *a, void *p, size_t old_size, size_t align, \
-				  size_t new_size)                                              \
-	{                                                                                       \
-		return resize(E, a, p, old_size, align, new_size);                              \
-	}                                                                                       \
-	__attribute__((constructor)) static void NAME##_wrap(void)                              \
-	{                                                                                       \
-		__wrap_byte_##NAME##_ops = __real_byte_##NAME##_ops;                            \
-		__wrap_byte_##NAME##_ops.init = NAME##_init;                                    \
-		__wrap_byte_##NAME##_ops.alloc = NAME##_alloc;                                  \
-		__wrap_byte_##NAME##_ops.dealloc = NAME##_dealloc;                              \
-		__wrap_byte_##NAME##_ops.resize = NAME##_resize;                                \
-	}
-
-ENGINE(TLSF, tlsf)
-ENGINE(SLAB, slab)
-ENGINE(BUDDY, buddy)
-
-/* --- The fast paths of slab --- */
+/* The fast paths, which slab alone has. */
 
 static void *slab_alloc_local(struct byte_alloc *a, size_t size, size_t align, unsigned int cpu)
 {
@@ -233,9 +200,39 @@ bool __wrap_byte_slab_dealloc_fast(struct byte_alloc *a, void *p, size_t size, s
 	return done;
 }
 
-/* After slab_wrap, for constructors run in the order of the file. */
-__attribute__((constructor)) static void slab_wrap_local(void)
-{
-	__wrap_byte_slab_ops.alloc_local = slab_alloc_local;
-	__wrap_byte_slab_ops.dealloc_local = slab_dealloc_local;
-}
+/* The table of engine E, its operations named NAME_... */
+#define ENGINE(E, NAME)                                                                         \
+	static enum alloc_result NAME##_init(struct byte_alloc *a, void *start, size_t nbytes)  \
+	{                                                                                       \
+		return init(E, a, start, nbytes);                                               \
+	}                                                                                       \
+	static void *NAME##_alloc(struct byte_alloc *a, size_t size, size_t align)              \
+	{                                                                                       \
+		return alloc(E, a, size, align);                                                \
+	}                                                                                       \
+	static enum mm_fault_kind NAME##_dealloc(struct byte_alloc *a, void *p, size_t size,    \
+						 size_t align)                                  \
+	{                                                                                       \
+		return dealloc(E, a, p, size, align);                                           \
+	}                                                                                       \
+	static bool NAME##_resize(struct byte_alloc *a, void *p, size_t old_size, size_t align, \
+				  size_t new_size)                                              \
+	{                                                                                       \
+		return resize(E, a, p, old_size, align, new_size);                              \
+	}                                                                                       \
+	__attribute__((constructor)) static void NAME##_wrap(void)                              \
+	{                                                                                       \
+		__wrap_byte_##NAME##_ops = __real_byte_##NAME##_ops;                            \
+		__wrap_byte_##NAME##_ops.init = NAME##_init;                                    \
+		__wrap_byte_##NAME##_ops.alloc = NAME##_alloc;                                  \
+		__wrap_byte_##NAME##_ops.dealloc = NAME##_dealloc;                              \
+		__wrap_byte_##NAME##_ops.resize = NAME##_resize;                                \
+		if (__real_byte_##NAME##_ops.alloc_local) {                                     \
+			__wrap_byte_##NAME##_ops.alloc_local = slab_alloc_local;                \
+			__wrap_byte_##NAME##_ops.dealloc_local = slab_dealloc_local;            \
+		}                                                                               \
+	}
+
+ENGINE(TLSF, tlsf)
+ENGINE(SLAB, slab)
+ENGINE(BUDDY, buddy)
