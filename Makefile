@@ -326,7 +326,7 @@ BENCH_TOOL    = $(WARN) -O2 -g
 BENCH_SO      = $(BENCH_TOOL) -fPIC -fvisibility=hidden -shared
 BENCH_HEADERS := $(wildcard bench/host/*.h)
 define bench_programs
-build/bench/$(1)/replay: bench/host/replay.c bench/host/replay_count.c bench/host/replay_verify.c bench/host/trace_read.c
+build/bench/$(1)/replay: bench/host/replay.c bench/host/replay_count.c bench/host/replay_memory.c bench/host/replay_verify.c bench/host/trace_read.c
 build/bench/$(1)/pagebench: bench/host/pagebench.c
 build/bench/$(1)/replay build/bench/$(1)/pagebench: $(BENCH_HEADERS)
 	@mkdir -p $$(@D)
@@ -376,7 +376,7 @@ bench:
 
 # PROG='command ...' [NAME=name]: record a program of your own; `make bench` replays it from then on.
 bench-record: bench-tools
-	$(Q)$(PYTHON) scripts/bench_record.py build/bench --program '$(subst ','\'',$(PROG))' $(NAME)
+	$(Q)$(PYTHON) scripts/bench_record.py build/bench --program '$(subst ','\'',$(value PROG))' $(NAME)
 
 bench-test: bench-tools
 	$(Q)scripts/bench-test.sh

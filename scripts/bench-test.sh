@@ -144,6 +144,28 @@ ok "a damaged trace is refused" refuse "damaged" "$tmp/flipped.trace"
 ok "a missing file is refused" refuse "No such file" "$tmp/none.trace"
 ok "a whole trace is taken" "$bin/replay" pass "$tmp/broken.so" "$good"
 
+ok "hostile traces end in an error at worst" python3 - "$tmp" "$bin/tracetool" <<'END'
+import random, struct, subprocess, sys
+tmp, tool = sys.argv[1:]
+path = tmp + "/hostile.trace"
+subprocess.run([tool, "synth", "aligned", path, "1000"], check=True)
+whole = open(path, "rb").read()
+header = "<8s32s3Q"
+size = struct.calcsize(header)
+for turn in range(150):
+    magic, program, nevents, _, _ = struct.unpack_from(header, whole)
+    stream = bytearray(whole[size:])
+    checksum = 0xcbf29ce484222325
+    for _ in range(1 + turn % 8):
+        stream[random.randrange(len(stream))] = random.randrange(256)
+    for byte in stream:  # right, so that it is the decoder that has to notice
+        checksum = (checksum ^ byte) * 0x100000001b3 & 0xffffffffffffffff
+    open(path, "wb").write(struct.pack(header, magic, program, nevents, len(stream), checksum) + stream)
+    status = subprocess.run([tool, "info", path], capture_output=True, timeout=20).returncode
+    if status not in (0, 1):
+        sys.exit("turn %d: status %d" % (turn, status))
+END
+
 # --- Mistakes of allocators ---------------------------------------------------------
 
 verify() { # MISTAKE STATUS TEXT

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""bench.py [--quick] [--no-guest] [TRACE...]     (make bench)
+"""bench.py [--quick] [TRACE...]     (make bench)
 
 Replays traces against Mica's allocators and their peers, measures the page allocator and the kernels on the
-targets, and writes build/bench/results.jsonl (one line per result), results.md, and plots. Traces: those of
-build/bench/traces, where the default set is recorded on first use; or the ones that are named.
+targets, and writes build/bench/results.jsonl (one line per result), results.md, and plots. The traces are those of
+build/bench/traces, where the default set is recorded on first use. Traces that are named are replayed alone, and nothing
+else is measured.
 
 A result that could not be measured is a line with an "error"; the exit status is 1 unless it is a peer's.
 """
@@ -127,10 +128,8 @@ def parse_guest(line):
             for k, v in fields.items()}
 
 
-def find_traces(named):
-    """The traces to replay; what is missing of the default set is recorded first."""
-    if named:
-        return named
+def find_traces():
+    """All traces there are; what is missing of the default set is recorded first."""
     folder = os.path.join(DIR, "traces")
     names = bench_record.REAL + tuple("syn-" + kind for kind in bench_record.SYNTHETIC)
     missing = [n for n in names if not os.path.exists(os.path.join(folder, n + ".trace"))]
@@ -141,13 +140,16 @@ def find_traces(named):
     return [os.path.join(folder, n + ".trace") for n in names + tuple(n for n in rest if n not in names)]
 
 
-def jobs_of(traces, quick):
-    """Everything to measure, the longest first."""
-    replay_args = ["--events", str(QUICK_EVENTS)] if quick else []
-    pages = [(memory, n) for memory, n in PAGES.items() if not quick or n < 1 << 28]
+def page_jobs(quick):
     for arch in ("host",) if quick else ("host",) + TARGETS:
         for harden in (0, 1):
-            yield from [(measure_pages, arch, harden, memory, n) for memory, n in pages]
+            for memory, npages in PAGES.items():
+                if not quick or npages < 1 << 28:
+                    yield measure_pages, arch, harden, memory, npages
+
+
+def trace_jobs(traces, quick):
+    replay_args = ["--events", str(QUICK_EVENTS)] if quick else []
     heaps = list(mica_heaps("host")) + list(peer_heaps())
     for arch in TARGETS:
         heaps += list(mica_heaps(arch, (1,) if quick else (0, 1))) + [Heap("glibc", "libc.so", arch)]
@@ -156,26 +158,28 @@ def jobs_of(traces, quick):
 
 def measure_all(jobs):
     """All results; the machine's CPUs share the work, for instructions do not depend on the load."""
-    results, start = [], time.time()
+    results, start, said = [], time.time(), time.time()
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         running = [pool.submit(*job) for job in jobs]
         for n, job in enumerate(running):
             got = job.result()
             results += got if isinstance(got, list) else [got]
-            if sys.stderr.isatty():
-                print("\r  %d of %d measured, %d s " % (n + 1, len(running), time.time() - start), end="",
-                      file=sys.stderr)
+            if time.time() - said > (1 if sys.stdout.isatty() else 60):
+                said = time.time()
+                print("bench: %d of %d measured, %d s" % (n + 1, len(running), said - start),
+                      end="\r" if sys.stdout.isatty() else "\n", flush=True)
     return results
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--no-guest", action="store_true")
     parser.add_argument("trace", nargs="*")
     args = parser.parse_args()
-    results = measure_all(jobs_of(find_traces(args.trace), args.quick))
-    if not args.no_guest:
+    alone = bool(args.trace)
+    jobs = list(trace_jobs(args.trace or find_traces(), args.quick))
+    results = measure_all(jobs if alone else list(page_jobs(args.quick)) + jobs)
+    if not alone:
         print("bench: the kernels on the targets (make bench-guest)", flush=True)
         results += measure_guest(args.quick)
     results += bench_report.geometric_means(results)

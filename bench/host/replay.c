@@ -17,23 +17,17 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "replay.h"
 
 #define MIB	     ((size_t)1 << 20)
 #define REGION_ALIGN (2 * MIB)
-#define PAGE	     ((size_t)4096)
 
 /* --- What all modes need ------------------------------------------------------ */
 
@@ -117,127 +111,6 @@ int replay_time(struct replay *r)
 	if (failed)
 		return out_of_memory(r, failed);
 	printf("{\"ns\": %.3f}\n", (now_ns() - start) / (double)r->trace.nops);
-	return 0;
-}
-
-/* --- region ------------------------------------------------------------------- */
-
-enum outcome { FITS, TOO_SMALL, BROKEN };
-
-/* In a child of its own: the plugin can be initialised once only. */
-static enum outcome try_region(struct replay *r, size_t size)
-{
-	int status;
-	pid_t pid = fork();
-
-	if (pid < 0) {
-		perror("fork");
-		exit(1);
-	}
-	if (pid == 0) {
-		r->region_size = size;
-		if (r->heap.init(r->region, size))
-			_exit(TOO_SMALL);
-		_exit(run_trace(r) ? TOO_SMALL : FITS);
-	}
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (WIFEXITED(status) && WEXITSTATUS(status) <= TOO_SMALL)
-		return WEXITSTATUS(status);
-	fprintf(stderr, "the plugin died in a region of %zu bytes, status %#x\n", size,
-		(unsigned int)status);
-	return BROKEN;
-}
-
-/* Up in steps of an eighth until it fits, then bisection to a page or to 0.1 % of the peak. */
-int replay_region(struct replay *r)
-{
-	size_t peak = r->trace.peak_bytes, low = peak & -PAGE, high = low, ntries = 0;
-	size_t exact = peak / 1000 > PAGE ? peak / 1000 : PAGE;
-	enum outcome o = TOO_SMALL;
-
-	if (r->heap.external) {
-		fprintf(stderr, "this allocator does not live in a region\n");
-		return 1;
-	}
-	while (o == TOO_SMALL && high < r->region_size) {
-		low = high;
-		high = (high + high / 8 + PAGE) & -PAGE;
-		o = try_region(r, high);
-		ntries++;
-	}
-	if (o == TOO_SMALL)
-		fprintf(stderr, "does not fit into %zu bytes\n", high);
-	if (o != FITS)
-		return 1;
-	while (high - low > exact) {
-		size_t middle = (low + (high - low) / 2) & -PAGE;
-
-		if (middle == low)
-			break;
-		o = try_region(r, middle);
-		ntries++;
-		if (o == BROKEN)
-			return 1;
-		if (o == FITS)
-			high = middle;
-		else
-			low = middle;
-	}
-	printf("{\"bytes\": %zu, \"peak\": %zu, \"ratio\": %.4f, \"tries\": %zu}\n", high, peak,
-	       (double)high / (double)peak, ntries);
-	return 0;
-}
-
-/* --- resident ------------------------------------------------------------------ */
-
-static size_t resident_bytes(int statm)
-{
-	char line[128];
-	unsigned long pages;
-	ssize_t n = pread(statm, line, sizeof(line) - 1, 0);
-
-	if (n <= 0)
-		return 0;
-	line[n] = 0;
-	return sscanf(line, "%*u %lu", &pages) == 1 ? pages * PAGE : 0;
-}
-
-/* Every page of a block is written, for else a large one would seem to cost little. */
-int replay_resident(struct replay *r)
-{
-	int statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-	size_t before, now, most = 0, peak = r->trace.peak_bytes;
-
-	if (statm < 0 || start_heap(r)) {
-		fprintf(stderr, "resident: no /proc/self/statm, or no heap\n");
-		return 1;
-	}
-	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
-	memset(r->table, 0, r->trace.nslots * sizeof(*r->table));
-	before = resident_bytes(statm);
-	for (size_t i = 0; i < r->trace.nops; i++) {
-		const struct trace_op *op = &r->trace.ops[i];
-		volatile unsigned char *p;
-
-		if (op->is_free) {
-			r->heap.free(r->table[op->slot], op->size, op_align(op));
-			continue;
-		}
-		p = r->table[op->slot] = r->heap.alloc(op->size, op_align(op));
-		if (!p)
-			return out_of_memory(r, op);
-		for (size_t at = 0; at < op->size; at += PAGE)
-			p[at] = 1;
-		p[op->size - 1] = 1;
-		if (i % 32)
-			continue;
-		now = resident_bytes(statm);
-		most = now > most ? now : most;
-	}
-	close(statm);
-	printf("{\"bytes\": %zu, \"peak\": %zu, \"ratio\": %.4f}\n", most - before, peak,
-	       (double)(most - before) / (double)peak);
 	return 0;
 }
 

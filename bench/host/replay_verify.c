@@ -12,23 +12,29 @@
 
 static unsigned char *taken; /* by grain */
 
-static bool was_free(const struct replay *r, const unsigned char *p, size_t size)
-{
-	size_t first = (size_t)(p - r->region) / GRAIN;
-	size_t n = ((size_t)(p - r->region) + size - 1) / GRAIN - first + 1;
+struct grains {
+	size_t first, n;
+};
 
-	if (memchr(taken + first, 1, n))
+static struct grains grains_of(const struct replay *r, const unsigned char *p, size_t size)
+{
+	size_t start = (size_t)(p - r->region), first = start / GRAIN;
+
+	return (struct grains){first, (start + size - 1) / GRAIN - first + 1};
+}
+
+/* False when some of the block is another's. */
+static bool claim(struct grains g)
+{
+	if (memchr(taken + g.first, 1, g.n))
 		return false;
-	memset(taken + first, 1, n);
+	memset(taken + g.first, 1, g.n);
 	return true;
 }
 
-static void set_free(const struct replay *r, const unsigned char *p, size_t size)
+static void release(struct grains g)
 {
-	size_t first = (size_t)(p - r->region) / GRAIN;
-	size_t n = ((size_t)(p - r->region) + size - 1) / GRAIN - first + 1;
-
-	memset(taken + first, 0, n);
+	memset(taken + g.first, 0, g.n);
 }
 
 /* What is wrong with where a block lies, or NULL. */
@@ -42,13 +48,19 @@ static const char *check_place(const struct replay *r, const struct trace_op *op
 	if (p < r->region || p > r->region + r->region_size ||
 	    op->size > (size_t)(r->region + r->region_size - p))
 		return "outside the region";
-	return was_free(r, p, op->size) ? NULL : "overlaps a live block";
+	return claim(grains_of(r, p, op->size)) ? NULL : "overlaps a live block";
 }
 
-/* The words at the start and at the end of a block, and in a large one some between. */
+/* A block is words of its own, and then 8 to 15 bytes up to its very end. Of the words of a large
+ * block some suffice. */
 static size_t stride(size_t size)
 {
 	return size > 8192 ? 504 : sizeof(uint64_t);
+}
+
+static size_t tail(size_t size)
+{
+	return size < 16 ? 0 : size / 8 * 8 - 8;
 }
 
 static uint64_t word_of(uint64_t seed, size_t at)
@@ -58,28 +70,24 @@ static uint64_t word_of(uint64_t seed, size_t at)
 
 static void fill(unsigned char *p, size_t size, uint64_t seed)
 {
-	size_t at = 0;
-
-	for (; at + sizeof(uint64_t) <= size; at += stride(size)) {
+	for (size_t at = 0; at < tail(size); at += stride(size)) {
 		uint64_t w = word_of(seed, at);
 
 		memcpy(p + at, &w, sizeof(w));
 	}
-	for (at = size - size % sizeof(uint64_t); at < size; at++)
+	for (size_t at = tail(size); at < size; at++)
 		p[at] = (unsigned char)word_of(seed, at);
 }
 
 static bool is_filled(const unsigned char *p, size_t size, uint64_t seed)
 {
-	size_t at = 0;
-
-	for (; at + sizeof(uint64_t) <= size; at += stride(size)) {
+	for (size_t at = 0; at < tail(size); at += stride(size)) {
 		uint64_t w = word_of(seed, at);
 
 		if (memcmp(p + at, &w, sizeof(w)) != 0)
 			return false;
 	}
-	for (at = size - size % sizeof(uint64_t); at < size; at++)
+	for (size_t at = tail(size); at < size; at++)
 		if (p[at] != (unsigned char)word_of(seed, at))
 			return false;
 	return true;
@@ -100,7 +108,7 @@ static int verify_free(struct replay *r, const struct trace_op *op, size_t pass,
 	if (!is_filled(p, op->size, seed))
 		return wrong(r, op, pass, "contents changed");
 	if (!r->heap.external)
-		set_free(r, p, op->size);
+		release(grains_of(r, p, op->size));
 	r->heap.free(p, op->size, op_align(op));
 	return 0;
 }

@@ -15,6 +15,9 @@
 
 #define NO_SLOT UINT32_MAX
 
+/* No process has had more: a trace that says so is damaged. */
+#define MOST_BYTES ((uint64_t)1 << 47)
+
 /* --- Blocks that are live, by address: open addressing, linear probes -------- */
 
 struct live {
@@ -172,7 +175,7 @@ static bool get_event(struct reader *r, struct trace_event *e)
 		return false;
 	if (!get_block(r, &e->block))
 		return false;
-	return e->kind == TRACE_FREE || (get_varint(r, &e->size) && e->size <= PTRDIFF_MAX);
+	return e->kind == TRACE_FREE || (get_varint(r, &e->size) && e->size < MOST_BYTES);
 }
 
 static bool read_stream(struct reader *r, size_t nevents)
@@ -188,6 +191,8 @@ static bool read_stream(struct reader *r, size_t nevents)
 			do_free(r, e.block);
 		else
 			do_realloc(r, &e);
+		if (r->bytes >= MOST_BYTES)
+			return false;
 	}
 	close_out(r);
 	return true;
