@@ -431,7 +431,7 @@ include arch/$(ARCH)/arch.mk
 LIB_UNIT := $(if $(findstring clang,$(if $(filter 1,$(LLVM)),clang,$(HOSTCC))),,unit)
 define lib_rules
 LIB_OBJS_$(1) := $$(SRC_mm:%.c=$(LIB_DIR)/$(1)/$(LIB_VARIANT)/%.o)
-LIB_BUILD_$(1) = $$(LIB_CC_$(1)) $$(WARN) $$(OPT) -ffreestanding -ffunction-sections -fdata-sections \
+LIB_BUILD_$(1) = $$(LIB_CC_$(1)) $$(WARN) $$(OPT) -ffreestanding -fvisibility=hidden -ffunction-sections -fdata-sections \
 	$$(LIB_FLAGS_$(1)) $$(MM_DEFS) $$(LIB_PORT) -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops $$(INC_mm)
 
 $(LIB_DIR)/$(1)/$(LIB_VARIANT)/%.o: %.c $(LIB_DIR)/$(1)/$(LIB_VARIANT)/flags
