@@ -502,8 +502,12 @@ $(PRELOAD_DIR)/libmica-preload.so: $(PRELOAD_DIR)/libmica-preload-$(ALLOC).so FO
 
 preload: $(PRELOAD_DIR)/libmica-preload.so
 
-preload-test: $(PRELOAD_LIBS)
-	$(Q)scripts/preload-test.sh $^
+$(PRELOAD_DIR)/give-back: tests/preload/give_back.c
+	@mkdir -p $(@D)
+	$(Q)$(HOSTCC) $(WARN) -O1 -g -fno-builtin-malloc -o $@ $<
+
+preload-test: $(PRELOAD_LIBS) $(PRELOAD_DIR)/give-back
+	$(Q)scripts/preload-test.sh $(PRELOAD_DIR)/give-back $(PRELOAD_LIBS)
 
 # --- Running ----------------------------------------------------------------
 

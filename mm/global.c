@@ -27,9 +27,9 @@
  * free. The next look is at half of what was in use at this one, until the heap
  * grows, so there are few looks, however long a piece stays in use. As growth at most
  * doubles the heap, there is always a factor of two between giving back and taking
- * again; a small heap gives nothing back. Frees without the lock look when they have
- * left the shortest path, which they do when memory gets wholly free, and this CPU has
- * freed TRIM_STEP since. Before any request fails, all free pieces go back.
+ * again; a small heap gives nothing back, and MIN_HEAP_SIZE is kept. Frees without the
+ * lock look only off the shortest path, which they leave when memory gets wholly free.
+ * Before any request fails, all free pieces go back.
  *
  * Out of pages. A request tries; then this CPU's page cache and the heap's free
  * pieces are given back, and it tries again; then each reclaim hook is asked,
@@ -62,7 +62,10 @@
  */
 #define PASSED_CALLER (MM_PASS_CALLER ? CALLER : NULL)
 
-/* A CPU that frees without the lock tells the others after so many bytes. */
+/* What is counted under the heap lock, as if that were a CPU. */
+#define LOCKED MM_MAX_CPUS
+
+/* After so many freed bytes at most, it is looked how many are in use. */
 #define TRIM_STEP ((size_t)256 * 1024)
 
 /* A heap as small as this gives nothing back by itself, so that it does not thrash. */
@@ -106,6 +109,12 @@ static inline bool is_small(const struct global_allocator *g, size_t size, size_
 static inline bool is_large(struct layout l)
 {
 	return l.size > GLOBAL_LARGE_SIZE || l.align > GLOBAL_LARGE_SIZE;
+}
+
+/* A counter that has one writer at a time; others only read. */
+ALWAYS_INLINE void count(size_t *counter, size_t nbytes)
+{
+	mm_store_relaxed(counter, *counter + nbytes);
 }
 
 static struct byte_alloc *heap_of(struct global_allocator *g)
@@ -312,7 +321,7 @@ ALWAYS_INLINE void *heap_alloc(struct global_allocator *g, const struct byte_ops
 	void *p = ops->alloc(heap_of(g), size, align);
 
 	if (likely(p))
-		g->heap_used_bytes += size;
+		count(&g->cpu[LOCKED].allocated_bytes, size);
 	mm_port_unlock(&g->heap_lock, state);
 	return p;
 }
@@ -339,8 +348,8 @@ static void *heap_add_and_alloc(struct global_allocator *g, virt_addr_t piece, s
 	void *p = r == ALLOC_OK ? heap->ops->alloc(heap, l.size, l.align) : NULL;
 
 	if (p)
-		g->heap_used_bytes += l.size;
-	g->trim_below = heap->ops->total_bytes(heap) / 4;
+		count(&g->cpu[LOCKED].allocated_bytes, l.size);
+	mm_store_relaxed(&g->trim_below, heap->ops->total_bytes(heap) / 4);
 	mm_port_unlock(&g->heap_lock, state);
 	if (r != ALLOC_OK)
 		put_own_pages(g, piece, npages);
@@ -359,12 +368,12 @@ static size_t heap_block_size(struct global_allocator *g, const void *p)
 
 /* --- Shrinking --- */
 
-/* Requested bytes of the blocks in the heap. Local calls of other CPUs may be missed by half. */
+/* Requested bytes of the blocks in the heap. Calls that other CPUs are in may be missed by half. */
 static size_t heap_used(const struct global_allocator *g)
 {
-	size_t n = g->heap_used_bytes;
+	size_t n = 0;
 
-	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
+	for (unsigned int i = 0; i <= LOCKED; i++)
 		n += mm_load_relaxed(&g->cpu[i].allocated_bytes) -
 		     mm_load_relaxed(&g->cpu[i].freed_bytes);
 	return n;
@@ -377,6 +386,28 @@ static bool has_slack(struct byte_alloc *heap)
 	return total > KEPT_HEAP_SIZE && heap->ops->available_bytes(heap) > total / 4 * 3;
 }
 
+/* The least that a heap has. Pre: the grow lock is held. */
+static enum alloc_result add_first_piece(struct global_allocator *g)
+{
+	struct page_request req = {
+		.npages = pages_of(MIN_HEAP_SIZE),
+		.align = MM_PAGE_SIZE,
+		.usage = PAGE_USAGE_HEAP,
+	};
+	virt_addr_t piece;
+	enum alloc_result r = get_pages(g, req, &piece);
+	unsigned long state;
+
+	if (r != ALLOC_OK)
+		return r;
+	state = mm_port_lock(&g->heap_lock);
+	r = heap_add(g, virt_ptr(piece), MIN_HEAP_SIZE);
+	mm_port_unlock(&g->heap_lock, state);
+	if (r != ALLOC_OK)
+		put_own_pages(g, piece, req.npages);
+	return r;
+}
+
 static bool take_free_piece(struct global_allocator *g, bool all, void **start, size_t *nbytes)
 {
 	struct byte_alloc *heap = heap_of(g);
@@ -385,9 +416,19 @@ static bool take_free_piece(struct global_allocator *g, bool all, void **start, 
 		     heap->ops->take_free(heap, start, nbytes);
 
 	if (!taken)
-		g->trim_below = min_size(heap_used(g) / 2, heap->ops->total_bytes(heap) / 4);
+		mm_store_relaxed(&g->trim_below,
+				 min_size(heap_used(g) / 2, heap->ops->total_bytes(heap) / 4));
 	mm_port_unlock(&g->heap_lock, state);
 	return taken;
+}
+
+static bool heap_is_empty(struct global_allocator *g)
+{
+	unsigned long state = mm_port_lock(&g->heap_lock);
+	bool empty = !heap_of(g)->ops->total_bytes(heap_of(g));
+
+	mm_port_unlock(&g->heap_lock, state);
+	return empty;
 }
 
 /* Give wholly free pieces of the heap back: those beyond the slack, or all. */
@@ -401,6 +442,8 @@ OUT_OF_LINE void trim_heap(struct global_allocator *g, bool all)
 		discard(g, virt_addr(start), nbytes >> MM_PAGE_SHIFT);
 		put_own_pages(g, virt_addr(start), nbytes >> MM_PAGE_SHIFT);
 	}
+	if (!all && heap_is_empty(g))
+		(void)add_first_piece(g); /* else the next request does */
 	mm_port_unlock(&g->grow_lock, state);
 }
 
@@ -700,12 +743,6 @@ OUT_OF_LINE enum alloc_result refuse(struct global_allocator *g, const void *p, 
 
 /* --- Bytes: the fast paths --- */
 
-/* A counter of a pinned CPU, its one writer; others only read. */
-ALWAYS_INLINE void count(size_t *counter, size_t nbytes)
-{
-	mm_store_relaxed(counter, *counter + nbytes);
-}
-
 /*
  * Is this known, at compile time, to be slab? Then its shortest path is called by
  * name, and is inlined where the library is optimised as one unit.
@@ -779,35 +816,36 @@ ALWAYS_INLINE void *alloc_bytes(struct global_allocator *g, const struct byte_op
 	return p;
 }
 
-/* Has so much been freed that free pieces are to be looked for? Pre: the heap lock is held. */
-ALWAYS_INLINE bool trim_due(const struct global_allocator *g, size_t used)
+/* Bytes were freed. Has c freed so many that it must look at what is in use? */
+ALWAYS_INLINE bool count_freed(struct global_cpu *c, size_t nbytes)
 {
-	return used < g->trim_below;
+	count(&c->freed_bytes, nbytes);
+	return c->freed_bytes >= c->look_at;
+}
+
+/*
+ * Is it time to look for free pieces? Summing up what is in use is put off until c has
+ * freed a part of what must be freed before that is so. Pre: c is ours.
+ */
+static bool trim_due(struct global_allocator *g, struct global_cpu *c)
+{
+	size_t used = heap_used(g), limit = mm_load_relaxed(&g->trim_below);
+
+	if (used < limit)
+		return true;
+	c->look_at = c->freed_bytes + min_size((used - limit) / 4 + 1, TRIM_STEP);
+	return false;
 }
 
 OUT_OF_LINE enum alloc_result trim_late(struct global_allocator *g)
 {
-	trim_heap(g, false);
-	return ALLOC_OK;
-}
-
-/* Frees without the lock are told in steps of TRIM_STEP. True: they are to be looked at. */
-static bool tell_frees(struct global_cpu *c)
-{
-	if (c->freed_bytes - c->told_bytes < TRIM_STEP)
-		return false;
-	c->told_bytes = c->freed_bytes;
-	return true;
-}
-
-static void settle_frees(struct global_allocator *g)
-{
 	unsigned long state = mm_port_lock(&g->heap_lock);
-	bool due = trim_due(g, heap_used(g));
+	bool due = trim_due(g, &g->cpu[LOCKED]);
 
 	mm_port_unlock(&g->heap_lock, state);
 	if (due)
 		trim_heap(g, false);
+	return ALLOC_OK;
 }
 
 static enum mm_fault_kind free_local(struct global_allocator *g, const struct byte_ops *ops,
@@ -816,29 +854,25 @@ static enum mm_fault_kind free_local(struct global_allocator *g, const struct by
 	unsigned int cpu;
 	unsigned long state = mm_port_pin(&cpu);
 	enum mm_fault_kind fault = ops->dealloc_local(heap_of(g), p, l.size, l.align, cpu);
-	bool settle = false;
+	bool due = false;
 
-	if (fault == MM_FAULT_NONE) {
-		count(&g->cpu[cpu].freed_bytes, l.size);
-		settle = tell_frees(&g->cpu[cpu]);
-	}
+	if (fault == MM_FAULT_NONE)
+		due = count_freed(&g->cpu[cpu], l.size) && trim_due(g, &g->cpu[cpu]);
 	mm_port_unpin(state, cpu);
-	if (settle)
-		settle_frees(g);
+	if (due)
+		trim_heap(g, false);
 	return fault;
 }
 
-/* *due: time to look for free pieces. */
+/* *look: trim_late is to be called. */
 ALWAYS_INLINE enum mm_fault_kind free_locked(struct global_allocator *g, const struct byte_ops *ops,
-					     void *p, size_t size, size_t align, bool *due)
+					     void *p, size_t size, size_t align, bool *look)
 {
 	unsigned long state = mm_port_lock(&g->heap_lock);
 	enum mm_fault_kind fault = ops->dealloc(heap_of(g), p, size, align);
 
-	if (likely(fault == MM_FAULT_NONE)) {
-		g->heap_used_bytes -= size;
-		*due = trim_due(g, g->heap_used_bytes);
-	}
+	if (likely(fault == MM_FAULT_NONE))
+		*look = count_freed(&g->cpu[LOCKED], size);
 	mm_port_unlock(&g->heap_lock, state);
 	return fault;
 }
@@ -847,14 +881,14 @@ static enum mm_fault_kind free_small(struct global_allocator *g, const struct by
 				     void *p, struct layout l)
 {
 	enum mm_fault_kind fault = MM_FAULT_KINDS;
-	bool due = false;
+	bool look = false;
 
 	if (ops->dealloc_local)
 		fault = free_local(g, ops, p, l);
 	if (fault == MM_FAULT_KINDS)
-		fault = free_locked(g, ops, p, l.size, l.align, &due);
-	if (due)
-		trim_heap(g, false);
+		fault = free_locked(g, ops, p, l.size, l.align, &look);
+	if (look)
+		(void)trim_late(g);
 	return fault;
 }
 
@@ -897,18 +931,18 @@ ALWAYS_INLINE bool free_shortest(struct global_allocator *g, void *p, size_t siz
 ALWAYS_INLINE enum alloc_result free_bytes(struct global_allocator *g, const struct byte_ops *ops,
 					   void *p, size_t size, size_t align, const void *caller)
 {
-	bool live = global_debug_freeing(g, p, caller), due = false;
+	bool live = global_debug_freeing(g, p, caller), look = false;
 	enum mm_fault_kind fault = MM_FAULT_KINDS;
 
 	if (likely(is_small(g, size, align))) {
 		if (fixed_slab(ops) && likely(free_shortest(g, p, size, align)))
 			return ALLOC_OK;
 		if (!ops->dealloc_local)
-			fault = free_locked(g, ops, p, size, align, &due);
+			fault = free_locked(g, ops, p, size, align, &look);
 	}
 	if (unlikely(fault != MM_FAULT_NONE))
 		return free_slow(g, ops, p, size, align, fault, live, caller);
-	return unlikely(due) ? trim_late(g) : ALLOC_OK;
+	return unlikely(look) ? trim_late(g) : ALLOC_OK;
 }
 
 void *global_allocator_alloc_bytes(struct global_allocator *g, size_t size, size_t align)
@@ -964,7 +998,7 @@ static bool resize_small(struct global_allocator *g, void *p, struct layout old,
 	bool done = heap->ops->resize(heap, p, old.size, old.align, new_size);
 
 	if (done)
-		g->heap_used_bytes += new_size - old.size;
+		count(&g->cpu[LOCKED].allocated_bytes, new_size - old.size);
 	mm_port_unlock(&g->heap_lock, state);
 	return done;
 }
@@ -1237,27 +1271,6 @@ static enum alloc_result remove_region(struct global_allocator *g, virt_addr_t s
 	return r;
 }
 
-static enum alloc_result first_heap(struct global_allocator *g)
-{
-	struct page_request req = {
-		.npages = pages_of(MIN_HEAP_SIZE),
-		.align = MM_PAGE_SIZE,
-		.usage = PAGE_USAGE_HEAP,
-	};
-	virt_addr_t piece;
-	enum alloc_result r = get_pages(g, req, &piece);
-	unsigned long state;
-
-	if (r != ALLOC_OK)
-		return r;
-	state = mm_port_lock(&g->heap_lock);
-	r = heap_add(g, virt_ptr(piece), MIN_HEAP_SIZE);
-	mm_port_unlock(&g->heap_lock, state);
-	if (r != ALLOC_OK)
-		put_own_pages(g, piece, req.npages);
-	return r;
-}
-
 static enum alloc_result init_memory(struct global_allocator *g, virt_addr_t start, size_t nbytes)
 {
 	enum alloc_result r;
@@ -1267,7 +1280,7 @@ static enum alloc_result init_memory(struct global_allocator *g, virt_addr_t sta
 	r = add_region(g, start, nbytes);
 	if (r != ALLOC_OK)
 		return r;
-	r = first_heap(g);
+	r = add_first_piece(g);
 	if (r == ALLOC_OK)
 		return ALLOC_OK;
 	return remove_region(g, start) == ALLOC_OK ? r : ALLOC_MEMORY_OVERLAP;

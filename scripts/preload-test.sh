@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # Real programs over build/preload/*.so: each must give the output it gives with the C library's malloc.
-# usage: preload-test.sh LIBRARY.so...
+# usage: preload-test.sh GIVE_BACK LIBRARY.so...; GIVE_BACK is tests/preload/give_back.c, built
 set -u
 cd "$(dirname "$0")/.." || exit 1
 work=$(mktemp -d) || exit 1
@@ -9,6 +9,8 @@ server=
 # Only the server that this script started is ended.
 trap '[ -z "$server" ] || kill "$server" 2> /dev/null; rm -rf "$work"' EXIT
 passed=0 failed=0 skipped=0
+give_back=$1
+shift
 
 have() {
 	for tool in "$@"; do
@@ -173,6 +175,13 @@ print(f().decode().lower())' 2>&1)
 	*-"$engine".so) passed=$((passed + 1)) ;;
 	*) failed=$((failed + 1)) && echo "FAIL: $library says '$engine'" ;;
 	esac
+	if LD_PRELOAD=$PWD/$library timeout 60 "$give_back" > "$work/out" 2>&1; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+		echo "FAIL: memory stays with $library"
+		cat "$work/out"
+	fi
 	for program in $programs; do
 		compare "$library" "$program"
 	done

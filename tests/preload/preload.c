@@ -4,8 +4,8 @@
  *
  * free() does not say a layout, so a header of 16 bytes before every block
  * keeps it. The region is reserved at the first call and touched only as far
- * as it is used. A fork waits until no thread is inside the allocator, so the
- * child's copy is whole.
+ * as it is used; page frames of what the heap gives back are returned to Linux. A fork waits until
+ * no thread is inside the allocator, so the child's copy is whole.
  */
 #include <errno.h>
 #include <malloc.h>
@@ -24,6 +24,7 @@
 #define REGION_MAX  ((size_t)64 << 30)
 #define REGION_MIN  ((size_t)64 << 20)
 #define BLOCK_ALIGN ((size_t)16)
+#define DISCARD_MIN ((size_t)128 << 10) /* less is not worth the call and the faults later */
 
 struct header {
 	size_t nbytes;	 /* requested */
@@ -121,6 +122,15 @@ __attribute__((constructor)) static void watch_forks(void)
 
 /* --- The region --- */
 
+static void discard_pages(virt_addr_t start, size_t npages)
+{
+	int saved = errno;
+
+	if (npages << MM_PAGE_SHIFT >= DISCARD_MIN)
+		madvise(virt_ptr(start), npages << MM_PAGE_SHIFT, MADV_DONTNEED);
+	errno = saved;
+}
+
 static void map_region(void)
 {
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
@@ -132,6 +142,7 @@ static void map_region(void)
 			continue;
 		if (global_init(virt_addr(p), n) != ALLOC_OK)
 			mm_port_panic("cannot use %zu bytes at %p", n, p);
+		global_allocator_set_discard(global_allocator(), discard_pages);
 		return;
 	}
 	mm_port_panic("cannot reserve %zu bytes of address space", REGION_MIN);

@@ -28,10 +28,10 @@
 struct reclaim_hook;
 typedef void (*discard_hook)(virt_addr_t start, size_t npages);
 
-/* What one CPU writes while it is pinned. */
+/* What one CPU writes while it is pinned, or who has the heap lock. */
 struct global_cpu {
-	size_t allocated_bytes, freed_bytes; /* without a lock; they only grow */
-	size_t told_bytes;		     /* freed_bytes when they were looked at last */
+	size_t allocated_bytes, freed_bytes; /* they only grow */
+	size_t look_at;			     /* with so many freed_bytes, look at what is in use */
 	bool drain_pages; /* set by others: empty the page cache at the next chance */
 } __attribute__((aligned(64)));
 
@@ -42,11 +42,9 @@ struct global_cpu {
 struct global_allocator {
 	size_t small_limit; /* GLOBAL_LARGE_SIZE once the engine has memory */
 
-	struct mm_lock heap_lock; /* the heap, but for its local operations; and: */
-	size_t heap_used_bytes;	  /* allocated less freed under the lock */
+	struct mm_lock heap_lock; /* the heap, but for its local operations */
 	size_t trim_below;	  /* with fewer bytes used than this, look for free pieces */
-
-	struct global_cpu cpu[MM_MAX_CPUS];
+	struct global_cpu cpu[MM_MAX_CPUS + 1]; /* the last: under the heap lock */
 	union {
 		struct byte_alloc base;
 		struct byte_tlsf tlsf;
