@@ -24,7 +24,7 @@
 #define REGION_MAX  ((size_t)64 << 30)
 #define REGION_MIN  ((size_t)64 << 20)
 #define BLOCK_ALIGN ((size_t)16)
-#define DISCARD_MIN ((size_t)128 << 10) /* less is not worth the call and the faults later */
+#define DISCARD_MIN ((size_t)64 << 10) /* less is not worth the call and the faults later */
 
 struct header {
 	size_t nbytes;	 /* requested */
