@@ -242,6 +242,12 @@ inject-test: $(HB)/injection
 
 -include $(INJECT_OBJS:.o=.d)
 
+# Each misuse on each engine at each level, against what docs/memory.md says.
+misuse-test:
+	$(Q)HOSTCC='$(HOSTCC)' scripts/misuse-table.sh --check
+
+.PHONY: misuse-test
+
 # Lines and branches of mm/ that the tests take, merged over builds that differ.
 coverage:
 	$(Q)scripts/setup.sh test

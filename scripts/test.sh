@@ -70,6 +70,7 @@ for engine in tlsf slab buddy; do
 done
 step "programs over the preloaded malloc" make "$jobs" preload-test
 step "fuzzers, 3 s each" make fuzz-mm FUZZ_SECONDS=3
+step "table of misuse" make misuse-test
 step "coverage of mm/" make coverage
 step "benchmark tools" make "$jobs" bench-test
 step "device trees against libfdt" make fdt-test FDT_MUTATIONS=100000
