@@ -2,53 +2,60 @@
 /*
  * Theory of operation
  *
- * Memory is counted in units of 16 bytes. A block of order o is 2^o units and
- * lies at a multiple of its size, so its buddy is found by flipping one bit of
- * its address. Free blocks of an order are a doubly linked list in the blocks
- * themselves, and one word tells which orders have any: the smallest that fits
- * is found by one bit search, and a merge unlinks the buddy where it lies.
+ * Memory is counted in units of 16 bytes. A block of order o is 2^o units and lies
+ * at a multiple of its size, so its buddy is found by flipping one bit of its
+ * address. What is special here is that six orders at a time are one step: memory is a tree
+ * of nodes with 64 children each, and what is known of the children is two
+ * words, one bit of each for every child (struct marks). To free a block is to clear its
+ * bits: it has merged with its buddies of six orders at once, for whether an aligned
+ * group of 2^k children is free is seen in the word. Only when a whole node has become free is there
+ * a next step: its bit in the parent. To split six orders is to write a node.
  *
- * Trimming. Rounding 5 units up to 8 would waste a third of memory. So a request
- * takes the start of a block of the order that holds it, and the tail is given
- * back at once, as the buddies it consists of (5 of 8: one unit and two units).
- * What is allocated is then the sequence of buddies that make up the binary
- * form of its length (4 + 1). It is still a buddy system: everything is split
- * off and merged as a buddy of its order, and an allocation lies at a multiple
- * of its length rounded up to a power of two. dealloc gives the sequence back from its small end: a
- * piece first merges with what was trimmed beside it and so grows to exactly
- * the size of the next piece, which is its buddy. One pass over the orders
- * frees any length.
+ *   level  node      children          what there is besides the marks
+ *     0    granule   64 units          nothing: 16 bytes for each KiB, 1.6 %
+ *     1    chunk     64 granules       sets of its granules by class
+ *     2    bank      64 chunks         sets of its chunks by class
+ *     3..6           64 of the level below
  *
- * The map. Out of the reach of writes past an end, at the start of each piece
- * of memory, every unit has two bits, kept in granules of 64 units (1 KiB):
- * does a block start here, and is it live? A block of less than 64 units never
- * crosses a granule, so the next start bit is its end. A longer one starts on
- * a granule and fills it, so that all but one of its live bits are idle: they
- * hold its length. Length and state of whatever starts at an address are hence
- * known in constant time and without trust in the blocks: a double free, a
- * pointer into the middle and a wrong length are told exactly. The links
- * are redundant. When one is found broken (they are checked against the map's
- * bounds and against each other before use) all lists are built again
- * from the map, and nothing is lost but the trust in the writer. The map costs
- * 1.6 % of memory.
+ * The nodes lie at the start of each piece of memory, out of the reach of writes past an end, and
+ * nothing lies in free memory: so no write after free can lead the engine astray, and
+ * a node is written when the first of its children is split off, not before, so that adding
+ * memory costs a few nodes along its two edges, whatever its size.
  *
- * Lazy merging. Most programs free a length that they ask for again soon. So a
- * freed run of less than 64 units goes unmerged into the bin of its length, as
- * long as the bin has less than BIN_DEPTH of them, and is found there by the next
- * request. Nobody searches them: when no block is large enough the bins are
- * emptied, with merging, and that is paid for by the frees that put them there.
- * To the map a run in a bin is free like any other; a buddy in a bin is merged as any other.
+ * Trimming. Rounding 5 units up to 8 would waste a third of memory. A request takes just the
+ * children that it needs, 5 bits of a granule: the buddies of 4 units and of 1. Those of a
+ * length above 64 units take whole granules (or chunks, ...), and the last part of a granule.
  *
- * Hardening: 0 trusts the caller. 1 checks every pointer and length against
- * the map and every link before use. 2 adds a word at the end of each
- * allocation that holds the size asked for, and poison in free memory, which is
- * verified before reuse. 3 keeps freed blocks back in a quarantine, and verifies everything
- * every few operations.
+ * Search. The free children of a node have a class: the longest run that starts at
+ * a multiple of its greatest power of two, in quarters of an octave. There is a
+ * list for every class of every level, and one bit for each list, so the tightest node that fits is
+ * found by a bit search, and the place in the node by some shifts (places_of). For
+ * granules and chunks it is not they that are in the lists but banks, which know
+ * them by sets: that takes the lowest address first, and makes a node small.
+ * A node whose marks have changed is put where it belongs now: it is settled.
  *
- * Shortcomings: a request needs a free block of its length rounded up to a
- * power of two, even if a shorter one would do where it lies; a caller that
- * cycles through many lengths pays the merges. Pieces of memory are searched one by
- * one, the last used first.
+ * Parking. Most programs free a length that they ask for again soon. So freed runs
+ * of up to 4 KiB are parked on a small stack for their length, unmerged; the next request
+ * takes the last one. When there is none, and room for several, a request takes
+ * up to REFILL runs at once. A granule into which runs are freed is settled only when others need
+ * its place among those that wait for it, so that many frees to one granule cost one.
+ * Nothing of this is unbounded: when a search finds nothing, all that waits is merged
+ * before it gives up, which is at most so much as the stacks hold.
+ *
+ * Worst case. No step is repeated for orders, blocks or pieces, but for levels, of which a piece
+ * of 250 MiB has four: a request settles each node on the way down to it, a free on
+ * the way up. Pieces are found in a tree by address.
+ *
+ * Hardening: 0 trusts the caller. 1 checks state, start and length of every block that is
+ * freed, in the marks; a chunk that was never written is told by its seal. 2 adds a word at the
+ * end of each allocation that holds the size asked for, and poison in free
+ * memory, which is verified before reuse. 3 keeps freed blocks back in a quarantine, and verifies
+ * everything every few operations.
+ *
+ * Shortcomings: only a length that is a power of two is aligned to its length. A run does not cross
+ * nodes: a request just above half of one may find none though two halves are free
+ * side by side. A piece below 64 KiB loses 2 KiB of it for nodes. The stacks are
+ * 32 KiB of static memory.
  */
 #include <mm/byte_buddy.h>
 
@@ -56,31 +63,76 @@
 
 #define UNIT_SHIFT    4u
 #define UNIT	      ((size_t)1 << UNIT_SHIFT)
-#define GRANULE_SHIFT 10u /* 64 units */
-#define GRANULE_UNITS ((size_t)64)
-#define LARGE_ORDER   6u /* a granule and more */
-#define BIN_DEPTH     32u
+#define LEVEL_SHIFT   6u /* a node has 64 children */
+#define NODE_CHILDREN 64u
+#define BANK	      2u /* the level of banks */
+#define BANK_LISTS    (BANK * BUDDY_CLASSES)
+#define NO_CLASS      BUDDY_CLASSES
+#define NO_LIST	      BUDDY_LISTS
 #define TAIL_BYTES    (MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
 #define POISON	      0xdfdfdfdfdfdfdfdfu
 #define SLACK	      0xca
 #define AUDIT_PERIOD  64u
+#define REFILL	      8u
+
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
 
 struct buddy_link {
 	struct buddy_link *next;
 	struct buddy_link **at; /* what points to this one */
 };
 
-struct granule {
-	uint64_t start; /* a block starts at this unit */
-	uint64_t live;	/* and is live; of a long block: length << 1 | live */
+/*
+ * What is known of the 64 children of a node, a bit of each word for each:
+ *   start used
+ *     0    0   free
+ *     1    1   a live block starts here
+ *     0    1   and goes on here
+ *     1    0   split: the child's own node says more. Of a unit: a parked run starts here
+ */
+struct marks {
+	uint64_t start, used;
+};
+
+/* Level 1: 64 granules. */
+struct chunk {
+	uint64_t seal; /* that of the piece, or this was never written */
+	struct marks marks;
+	uint32_t some;			      /* bit c: granules[c] is valid, and not 0 */
+	uint8_t class;			      /* of its own free children */
+	uint8_t granule_class[NODE_CHILDREN]; /* of those that are split */
+	uint64_t granules[BUDDY_CLASSES];     /* the granules of a class */
+};
+
+/* Levels 2 and up. */
+struct node {
+	struct marks marks;
+	struct buddy_piece *piece;
+	uintptr_t base; /* where its first child lies */
+	struct buddy_link link;
+	uint8_t class;
+};
+
+/* Level 2: 64 chunks; also the sets of those that have something free below them. */
+struct bank {
+	struct node node;
+	uint64_t some; /* bit l: chunks[l] is valid, and not 0, and links[l] is in list l */
+	uint64_t chunks[BANK_LISTS];
+	struct buddy_link links[BANK_LISTS];
 };
 
 struct buddy_piece {
-	struct buddy_piece *next;
-	uintptr_t first, end; /* what can be handed out */
-	uintptr_t map;	      /* where the granule of address 0 would be */
-	size_t live_bytes;
-	void *start; /* as it was given */
+	struct buddy_piece *left, *right;
+	uintptr_t first, end;	       /* what can be handed out */
+	uintptr_t granules, chunks;    /* where those of address 0 would be */
+	uintptr_t nodes[BUDDY_LEVELS]; /* the same of levels 2 and up, but for the root */
+	struct node *root;
+	unsigned int top; /* the level of the root */
+	uintptr_t base;	  /* where its children start; they are numbered in a circle */
+	uint64_t seal;
+	size_t live_units; /* or parked */
+	void *start;	   /* as it was given */
 	size_t nbytes;
 };
 
@@ -94,29 +146,234 @@ static inline const struct byte_buddy *const_buddy_of(const struct byte_alloc *a
 	return (const struct byte_buddy *)a;
 }
 
-static inline struct buddy_link *link_at(uintptr_t addr)
+static __attribute__((noinline)) void report(enum mm_fault_kind kind, const void *p)
 {
-	return (struct buddy_link *)addr;
+	mm_fault_report(&(struct mm_fault){.kind = kind, .allocator = "buddy", .ptr = p});
 }
 
-/* --- Lengths ---------------------------------------------------------------- */
+/* --- Lengths, levels and classes -------------------------------------------- */
 
 static inline size_t units_for(size_t size)
 {
 	return (size + TAIL_BYTES + UNIT - 1) >> UNIT_SHIFT;
 }
 
-static inline unsigned int order_for(size_t units)
+/* Units of one child of a node of this level, as a shift; its bytes; the node's bytes. */
+static inline unsigned int level_shift(unsigned int level)
 {
-	return units > 1 ? mm_fls(units - 1) + 1 : 0;
+	return LEVEL_SHIFT * level;
 }
 
-static inline size_t order_bytes(unsigned int order)
+static inline uintptr_t child_bytes(unsigned int level)
 {
-	return UNIT << order;
+	return (uintptr_t)UNIT << level_shift(level);
+}
+
+static inline uintptr_t node_bytes(unsigned int level)
+{
+	return child_bytes(level + 1);
+}
+
+/* The number of the node of this level that an address is in. */
+static inline uintptr_t node_number(unsigned int level, uintptr_t addr)
+{
+	return addr >> UNIT_SHIFT >> level_shift(level + 1);
+}
+
+static inline unsigned int child_index(unsigned int level, uintptr_t addr)
+{
+	return (unsigned int)(addr >> UNIT_SHIFT >> level_shift(level)) & (NODE_CHILDREN - 1);
+}
+
+static inline unsigned int level_for(size_t units)
+{
+	return mm_fls(units) / LEVEL_SHIFT;
+}
+
+/* Whole children that a block takes at its level, without the last part of a child. */
+static inline unsigned int whole_children(unsigned int level, size_t units)
+{
+	return (unsigned int)(units >> level_shift(level));
+}
+
+static inline bool has_tail(unsigned int level, size_t units)
+{
+	return units & (((size_t)1 << level_shift(level)) - 1);
+}
+
+static inline uint64_t bit_at(unsigned int i)
+{
+	return (uint64_t)1 << i;
+}
+
+/* The lowest n bits. Pre: n < 64. */
+static inline uint64_t low_bits(unsigned int n)
+{
+	return bit_at(n) - 1;
+}
+
+/*
+ * Classes of run length in a node: 4k + s stands for 2^k + s * 2^(k-2) children, lying
+ * at a multiple of 2^k. The class of n children, rounded up; 24 for all 64.
+ */
+static inline unsigned int class_for(unsigned int n)
+{
+	unsigned int k = mm_fls(n);
+
+	return 4 * k + (((n - (1u << k)) * 4 + (1u << k) - 1) >> k);
+}
+
+static inline unsigned int class_length(unsigned int class)
+{
+	return (4 + class % 4) << class / 4 >> 2;
+}
+
+/* The list where a search for so many units starts. */
+static inline unsigned int list_for(size_t units)
+{
+	unsigned int level = level_for(units);
+	unsigned int n = whole_children(level, units) + has_tail(level, units);
+
+	return level * BUDDY_CLASSES + class_for(n);
+}
+
+/* Where an aligned block of 2^k children may start. */
+static const uint64_t block_starts[] = {
+	UINT64_MAX,	     0x5555555555555555u, 0x1111111111111111u,
+	0x0101010101010101u, 0x0001000100010001u, 0x0000000100000001u,
+};
+
+/* The places of free buddies of order k, from those of order k - 1. */
+static inline uint64_t merge_places(uint64_t places, unsigned int k)
+{
+	return places & places >> (1u << (k - 1)) & block_starts[k];
+}
+
+/* Where a run of this class can be taken from these free children. */
+static inline uint64_t places_of(uint64_t free, unsigned int class)
+{
+	unsigned int k = class / 4;
+	unsigned int end = 1u << k;
+	uint64_t half = 0, quarter = 0;
+
+	for (unsigned int i = 1; i <= k; i++) {
+		quarter = half;
+		half = free;
+		free = merge_places(free, i);
+	}
+	if (class & 2) {
+		free &= half >> end;
+		end += end / 2;
+	}
+	if (class & 1)
+		free &= quarter >> end;
+	return free;
+}
+
+/* The class of the longest run at the places of order k, from those of orders k - 1 and k - 2. */
+static inline unsigned int class_at(unsigned int k, uint64_t places, uint64_t half,
+				    uint64_t quarter)
+{
+	unsigned int end = 1u << k;
+	uint64_t longer = places & half >> end;
+
+	if (longer)
+		return 4 * k + 2 + !!(longer & quarter >> (end + end / 2));
+	return 4 * k + !!(places & quarter >> end);
+}
+
+/* The largest class of which there is a run; all orders at once. Pre: not all are free. */
+static inline unsigned int class_of(uint64_t free)
+{
+	uint64_t b1 = merge_places(free, 1), b2 = merge_places(b1, 2);
+	uint64_t b3 = merge_places(b2, 3), b4 = merge_places(b3, 4), b5 = merge_places(b4, 5);
+
+	if (b3) {
+		if (b5)
+			return class_at(5, b5, b4, b3);
+		return b4 ? class_at(4, b4, b3, b2) : class_at(3, b3, b2, b1);
+	}
+	if (b2)
+		return class_at(2, b2, b1, free);
+	if (b1)
+		return class_at(1, b1, free, 0);
+	return free ? 0 : NO_CLASS;
 }
 
 /* --- Pieces of memory ------------------------------------------------------- */
+
+/*
+ * A tree by address, kept in shape by a second order: a parent has a higher priority than its
+ * children, and priorities are as good as random (a treap).
+ */
+static inline uint64_t priority(const struct buddy_piece *piece)
+{
+	return (uint64_t)(uintptr_t)piece * 0x9e3779b97f4a7c15u;
+}
+
+static void tree_insert(struct buddy_piece **at, struct buddy_piece *piece)
+{
+	struct buddy_piece **left = &piece->left, **right = &piece->right;
+	struct buddy_piece *p;
+
+	while (*at && priority(*at) > priority(piece))
+		at = piece < *at ? &(*at)->left : &(*at)->right;
+	p = *at;
+	*at = piece;
+	while (p) {
+		if (p < piece) {
+			*left = p;
+			left = &p->right;
+			p = p->right;
+		} else {
+			*right = p;
+			right = &p->left;
+			p = p->left;
+		}
+	}
+	*left = *right = NULL;
+}
+
+static void tree_remove(struct buddy_piece **at, struct buddy_piece *piece)
+{
+	struct buddy_piece *left = piece->left, *right = piece->right;
+
+	while (*at != piece)
+		at = piece < *at ? &(*at)->left : &(*at)->right;
+	while (left && right) {
+		if (priority(left) > priority(right)) {
+			*at = left;
+			at = &left->right;
+			left = left->right;
+		} else {
+			*at = right;
+			at = &right->left;
+			right = right->left;
+		}
+	}
+	*at = left ? left : right;
+}
+
+/* The first piece that ends behind this address; so piece_from(h, 0) is the first of all. */
+static struct buddy_piece *piece_from(const struct byte_buddy *h, uintptr_t addr)
+{
+	struct buddy_piece *piece = h->pieces, *found = NULL;
+
+	while (piece) {
+		bool behind = (uintptr_t)piece->start + piece->nbytes > addr;
+
+		if (behind)
+			found = piece;
+		piece = behind ? piece->left : piece->right;
+	}
+	return found;
+}
+
+static inline struct buddy_piece *piece_next(const struct byte_buddy *h,
+					     const struct buddy_piece *piece)
+{
+	return piece_from(h, (uintptr_t)piece->start + piece->nbytes);
+}
 
 static inline bool piece_has(const struct buddy_piece *piece, uintptr_t addr)
 {
@@ -125,126 +382,122 @@ static inline bool piece_has(const struct buddy_piece *piece, uintptr_t addr)
 
 static struct buddy_piece *piece_search(const struct byte_buddy *h, uintptr_t addr)
 {
-	struct buddy_piece *piece = h->pieces;
+	struct buddy_piece *piece = piece_from(h, addr);
 
-	while (piece && !piece_has(piece, addr))
-		piece = piece->next;
-	return piece;
+	return piece && piece_has(piece, addr) ? piece : NULL;
 }
 
-static __attribute__((noinline)) struct buddy_piece *piece_switch(struct byte_buddy *h,
-								  uintptr_t addr)
+static __attribute__((noinline)) bool piece_switch(struct byte_buddy *h, uintptr_t addr)
 {
 	struct buddy_piece *piece = piece_search(h, addr);
 
-	if (piece) {
-		h->recent = piece;
-		h->first = piece->first;
-		h->span = piece->end - piece->first;
-	}
-	return piece;
+	if (!piece)
+		return false;
+	h->recent = piece;
+	h->first = piece->first;
+	h->span = piece->end - piece->first;
+	h->granules = piece->granules;
+	return true;
 }
 
-/* The piece that an address is in, or NULL. */
+/* Pre: it is in one. */
 static inline struct buddy_piece *piece_of(struct byte_buddy *h, uintptr_t addr)
 {
-	if (__builtin_expect(addr - h->first < h->span, 1))
-		return h->recent;
-	return piece_switch(h, addr);
+	return likely(addr - h->first < h->span) ? h->recent : piece_search(h, addr);
 }
 
-static inline void account_live(struct byte_buddy *h, struct buddy_piece *piece, size_t nbytes)
+/* Make the piece that an address is in the recent one; false when there is none. */
+static inline bool piece_select(struct byte_buddy *h, uintptr_t addr)
 {
-	if (!piece->live_bytes)
-		h->empty_pieces--;
-	piece->live_bytes += nbytes;
+	return likely(addr - h->first < h->span) || piece_switch(h, addr);
 }
 
-static inline void account_free(struct byte_buddy *h, struct buddy_piece *piece, size_t nbytes)
+/* --- Nodes ------------------------------------------------------------------ */
+
+static inline struct marks *granule_in(uintptr_t granules, uintptr_t addr)
 {
-	piece->live_bytes -= nbytes;
-	if (!piece->live_bytes)
-		h->empty_pieces++;
+	return (struct marks *)(granules + node_number(0, addr) * sizeof(struct marks));
 }
 
-/* --- The map ---------------------------------------------------------------- */
-
-static inline struct granule *granule_of(const struct buddy_piece *piece, uintptr_t addr)
+static inline struct marks *granule_of(const struct buddy_piece *piece, uintptr_t addr)
 {
-	return (struct granule *)(piece->map + (addr >> GRANULE_SHIFT) * sizeof(struct granule));
+	return granule_in(piece->granules, addr);
 }
 
-static inline unsigned int unit_in_granule(uintptr_t addr)
+static inline struct chunk *chunk_of(const struct buddy_piece *piece, uintptr_t addr)
 {
-	return (unsigned int)(addr >> UNIT_SHIFT) & 63u;
+	return (struct chunk *)(piece->chunks + node_number(1, addr) * sizeof(struct chunk));
 }
 
-static inline bool starts_block(const struct granule *g, unsigned int bit)
+static inline size_t node_size(unsigned int level)
 {
-	return g->start >> bit & 1;
+	return level == BANK ? sizeof(struct bank) : sizeof(struct node);
 }
 
-static inline bool is_live(const struct granule *g, unsigned int bit)
+/* Pre: level >= BANK. */
+static inline struct node *node_of(const struct buddy_piece *piece, unsigned int level,
+				   uintptr_t addr)
 {
-	return g->live >> bit & 1;
+	if (level == piece->top)
+		return piece->root;
+	return (struct node *)(piece->nodes[level] + node_number(level, addr) * node_size(level));
 }
 
-/* Pre: a block starts there. */
-static inline size_t block_units(const struct granule *g, unsigned int bit)
+static inline struct bank *bank_of(const struct buddy_piece *piece, uintptr_t addr)
 {
-	uint64_t later = g->start >> bit >> 1;
-
-	if (later)
-		return mm_ctz(later) + 1u;
-	return bit ? GRANULE_UNITS - bit : g->live >> 1;
+	return (struct bank *)node_of(piece, BANK, addr);
 }
 
-static inline void mark_block(struct granule *g, unsigned int bit, size_t units, bool live)
+static inline struct marks *marks_of(const struct buddy_piece *piece, unsigned int level,
+				     uintptr_t addr)
 {
-	g->start |= (uint64_t)1 << bit;
-	if (units >= GRANULE_UNITS)
-		g->live = units << 1 | live;
-	else if (live)
-		g->live |= (uint64_t)1 << bit;
-	else
-		g->live &= ~((uint64_t)1 << bit);
+	if (level == 0)
+		return granule_of(piece, addr);
+	if (level == 1)
+		return &chunk_of(piece, addr)->marks;
+	return &node_of(piece, level, addr)->marks;
 }
 
-static inline void unmark_block(struct granule *g, unsigned int bit, size_t units)
+/* Where the children of the node that an address is in start. */
+static inline uintptr_t node_base(const struct buddy_piece *piece, unsigned int level,
+				  uintptr_t addr)
 {
-	g->start &= ~((uint64_t)1 << bit);
-	if (units >= GRANULE_UNITS)
-		g->live = 0;
-	else
-		g->live &= ~((uint64_t)1 << bit);
+	return level == piece->top ? piece->base : mm_align_down(addr, node_bytes(level));
 }
 
-/* --- Lists of free blocks --------------------------------------------------- */
-
-static inline bool in_lists(const struct byte_buddy *h, const void *slot)
+static inline uint64_t free_children(const struct marks *m)
 {
-	return (uintptr_t)slot - (uintptr_t)h->lists < sizeof(h->lists);
+	return ~(m->start | m->used);
 }
 
-/* May a free block lie there? */
-static inline bool plausible(struct byte_buddy *h, const void *b)
+static inline bool is_split(const struct marks *m, unsigned int i)
 {
-	return !((uintptr_t)b & (UNIT - 1)) && piece_of(h, (uintptr_t)b);
+	return (m->start & ~m->used) >> i & 1;
 }
 
-static inline bool next_intact(struct byte_buddy *h, struct buddy_link *b)
+static inline bool starts_live(const struct marks *m, unsigned int i)
 {
-	return !b->next || (plausible(h, b->next) && b->next->at == &b->next);
+	return (m->start & m->used) >> i & 1;
 }
 
-static inline bool links_intact(struct byte_buddy *h, struct buddy_link *b)
+/* Children from the i-th on into which a block that started before goes on. */
+static inline unsigned int continuation(const struct marks *m, unsigned int i)
 {
-	if (!MM_HARDEN)
-		return true;
-	return (in_lists(h, b->at) || plausible(h, b->at)) && *b->at == b && next_intact(h, b);
+	uint64_t other = (m->start | ~m->used) >> i;
+
+	return other ? mm_ctz(other) : NODE_CHILDREN - i;
 }
 
-static inline void list_push(struct byte_buddy *h, unsigned int list, struct buddy_link *b)
+/* Where the i-th child of a node lies. The children of a root are numbered in a circle. */
+static inline uintptr_t child_addr(unsigned int level, uintptr_t base, unsigned int i)
+{
+	return base + (uintptr_t)((i - child_index(level, base)) & (NODE_CHILDREN - 1)) *
+			      child_bytes(level);
+}
+
+/* --- Lists of nodes --------------------------------------------------------- */
+
+static void list_push(struct byte_buddy *h, unsigned int list, struct buddy_link *b)
 {
 	struct buddy_link *next = h->lists[list];
 
@@ -253,33 +506,476 @@ static inline void list_push(struct byte_buddy *h, unsigned int list, struct bud
 	if (next)
 		next->at = &b->next;
 	h->lists[list] = b;
+	h->some[list / 64] |= bit_at(list % 64);
 }
 
-static inline void order_push(struct byte_buddy *h, unsigned int order, struct buddy_link *b)
-{
-	list_push(h, BUDDY_BINS + order, b);
-	h->orders |= (uint64_t)1 << order;
-}
-
-/* Pre: the links are intact. The list is found when it matters: when it gets empty. */
-static inline void list_remove(struct byte_buddy *h, struct buddy_link *b)
+static void list_remove(struct byte_buddy *h, unsigned int list, struct buddy_link *b)
 {
 	struct buddy_link *next = b->next;
-	size_t list;
 
-	*b->at = next;
-	if (next) {
-		next->at = b->at;
+	if (MM_HARDEN && unlikely(*b->at != b || (next && next->at != &b->next))) {
+		report(MM_FAULT_CORRUPT, b);
 		return;
 	}
-	list = (size_t)(b->at - h->lists) - BUDDY_BINS;
-	if (list < BUDDY_ORDERS)
-		h->orders &= ~((uint64_t)1 << list);
+	*b->at = next;
+	if (next)
+		next->at = b->at;
+	if (!h->lists[list])
+		h->some[list / 64] &= ~bit_at(list % 64);
 }
 
-static __attribute__((noinline)) void report(enum mm_fault_kind kind, const void *p)
+static void bank_add(struct byte_buddy *h, struct bank *bank, unsigned int list, unsigned int i)
 {
-	mm_fault_report(&(struct mm_fault){.kind = kind, .allocator = "buddy", .ptr = p});
+	if (bank->some & bit_at(list)) {
+		bank->chunks[list] |= bit_at(i);
+		return;
+	}
+	bank->some |= bit_at(list);
+	bank->chunks[list] = bit_at(i);
+	list_push(h, list, &bank->links[list]);
+}
+
+static void bank_drop(struct byte_buddy *h, struct bank *bank, unsigned int list, unsigned int i)
+{
+	bank->chunks[list] &= ~bit_at(i);
+	if (bank->chunks[list])
+		return;
+	bank->some &= ~bit_at(list);
+	list_remove(h, list, &bank->links[list]);
+}
+
+static inline void granule_add(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr,
+			       struct chunk *chunk, unsigned int class)
+{
+	uint64_t bit = bit_at(child_index(1, addr));
+
+	if (chunk->some & 1u << class) {
+		chunk->granules[class] |= bit;
+		return;
+	}
+	chunk->some |= 1u << class;
+	chunk->granules[class] = bit;
+	bank_add(h, bank_of(piece, addr), class, child_index(BANK, addr));
+}
+
+static inline void granule_drop(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr,
+				struct chunk *chunk, unsigned int class)
+{
+	chunk->granules[class] &= ~bit_at(child_index(1, addr));
+	if (chunk->granules[class])
+		return;
+	chunk->some &= ~(1u << class);
+	bank_drop(h, bank_of(piece, addr), class, child_index(BANK, addr));
+}
+
+static inline void granule_reclass(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr,
+				   unsigned int class)
+{
+	struct chunk *chunk = chunk_of(piece, addr);
+	uint8_t *at = &chunk->granule_class[child_index(1, addr)];
+	unsigned int old = *at;
+
+	if (old == class)
+		return;
+	*at = (uint8_t) class;
+	if (old != NO_CLASS)
+		granule_drop(h, piece, addr, chunk, old);
+	if (class != NO_CLASS)
+		granule_add(h, piece, addr, chunk, class);
+}
+
+static void chunk_reclass(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr,
+			  unsigned int class)
+{
+	struct chunk *chunk = chunk_of(piece, addr);
+	unsigned int old = chunk->class;
+	unsigned int i = child_index(BANK, addr);
+
+	if (old == class)
+		return;
+	chunk->class = (uint8_t) class;
+	if (old != NO_CLASS)
+		bank_drop(h, bank_of(piece, addr), BUDDY_CLASSES + old, i);
+	if (class != NO_CLASS)
+		bank_add(h, bank_of(piece, addr), BUDDY_CLASSES + class, i);
+}
+
+static void node_reclass(struct byte_buddy *h, struct node *node, unsigned int level,
+			 unsigned int class)
+{
+	unsigned int list = level * BUDDY_CLASSES;
+	unsigned int old = node->class;
+
+	if (old == class)
+		return;
+	node->class = (uint8_t) class;
+	if (old != NO_CLASS)
+		list_remove(h, list + old, &node->link);
+	if (class != NO_CLASS)
+		list_push(h, list + class, &node->link);
+}
+
+/* The class of what is free in a node, or of nothing: when it is all. */
+static inline unsigned int class_due(const struct marks *m)
+{
+	uint64_t free = free_children(m);
+
+	return unlikely(free == UINT64_MAX) ? NO_CLASS : class_of(free);
+}
+
+/*
+ * The marks of a node have changed: put it where it is found now. True when all
+ * is free, so that the node is needed no more and its parent must be told.
+ */
+static __attribute__((noinline)) bool settle(struct byte_buddy *h, struct buddy_piece *piece,
+					     unsigned int level, uintptr_t addr)
+{
+	const struct marks *m = marks_of(piece, level, addr);
+	unsigned int class = class_due(m);
+
+	if (level == 0)
+		granule_reclass(h, piece, addr, class);
+	else if (level == 1)
+		chunk_reclass(h, piece, addr, class);
+	else
+		node_reclass(h, node_of(piece, level, addr), level, class);
+	return !(m->start | m->used);
+}
+
+/* A child was split: its node, with everything free and in no list. */
+static void node_open(struct buddy_piece *piece, unsigned int level, uintptr_t addr)
+{
+	struct chunk *chunk;
+	struct node *node;
+
+	*marks_of(piece, level, addr) = (struct marks){0, 0};
+	if (level == 0) {
+		chunk_of(piece, addr)->granule_class[child_index(1, addr)] = NO_CLASS;
+		return;
+	}
+	if (level == 1) {
+		chunk = chunk_of(piece, addr);
+		chunk->seal = piece->seal;
+		chunk->some = 0;
+		chunk->class = NO_CLASS;
+		return;
+	}
+	node = node_of(piece, level, addr);
+	node->piece = piece;
+	node->base = node_base(piece, level, addr);
+	node->class = NO_CLASS;
+	if (level == BANK)
+		((struct bank *)node)->some = 0;
+}
+
+/* --- Free memory ------------------------------------------------------------ */
+
+/* Free children that are next to each other. */
+struct spot {
+	struct buddy_piece *piece;
+	uintptr_t addr;
+	unsigned int level;  /* of the node whose children they are */
+	unsigned int length; /* so many at least */
+};
+
+static inline unsigned int first_list(const struct byte_buddy *h, unsigned int least)
+{
+	unsigned int w = least / 64;
+	uint64_t some;
+
+	if (least >= BUDDY_LISTS)
+		return NO_LIST;
+	some = h->some[w] >> least % 64 << least % 64;
+	while (!some) {
+		if (++w == sizeof(h->some) / sizeof(h->some[0]))
+			return NO_LIST;
+		some = h->some[w];
+	}
+	return w * 64 + mm_ctz(some);
+}
+
+/* A node that is in this list, and where its children lie. */
+static inline const struct marks *list_node(const struct byte_buddy *h, unsigned int list,
+					    struct spot *s)
+{
+	uintptr_t link = (uintptr_t)h->lists[list];
+	struct bank *bank;
+	struct node *node;
+
+	s->level = list / BUDDY_CLASSES;
+	if (list >= BANK_LISTS) {
+		node = (struct node *)(link - offsetof(struct node, link));
+		s->piece = node->piece;
+		s->addr = node->base;
+		return &node->marks;
+	}
+	bank = (struct bank *)(link - offsetof(struct bank, links) - list * sizeof(bank->links[0]));
+	s->piece = bank->node.piece;
+	s->addr = child_addr(BANK, bank->node.base, mm_ctz(bank->chunks[list]));
+	if (s->level == 0)
+		s->addr += mm_ctz(chunk_of(s->piece, s->addr)->granules[list]) * node_bytes(0);
+	return marks_of(s->piece, s->level, s->addr);
+}
+
+/* A list leads to nothing: metadata were overwritten. What is in it is lost, the rest goes on. */
+static __attribute__((noinline)) void list_abandon(struct byte_buddy *h, unsigned int list)
+{
+	report(MM_FAULT_CORRUPT, h->lists[list]);
+	h->lists[list] = NULL;
+	h->some[list / 64] &= ~bit_at(list % 64);
+}
+
+/* Free children for a request of this list, the best fit; false when there are none. */
+static inline bool find_spot(struct byte_buddy *h, unsigned int least, struct spot *s)
+{
+	unsigned int list;
+
+	while ((list = first_list(h, least)) != NO_LIST) {
+		const struct marks *m = list_node(h, list, s);
+		uint64_t places = places_of(free_children(m), list % BUDDY_CLASSES);
+
+		if (MM_HARDEN && unlikely(!places)) {
+			list_abandon(h, list);
+			continue;
+		}
+		s->addr = child_addr(s->level, s->addr, mm_ctz(places));
+		s->length = class_length(list % BUDDY_CLASSES);
+		return true;
+	}
+	return false;
+}
+
+static inline void account_live(struct byte_buddy *h, struct buddy_piece *piece, size_t units)
+{
+	if (!piece->live_units)
+		h->empty_pieces--;
+	piece->live_units += units;
+}
+
+static inline void account_free(struct byte_buddy *h, struct buddy_piece *piece, size_t units)
+{
+	piece->live_units -= units;
+	if (!piece->live_units)
+		h->empty_pieces++;
+}
+
+/* The last part of a block, in nodes of its own from `level` down. */
+static __attribute__((noinline)) void occupy_tail(struct byte_buddy *h, struct buddy_piece *piece,
+						  uintptr_t end, unsigned int level)
+{
+	for (; end & (node_bytes(level) - 1); level--) {
+		struct marks *m = marks_of(piece, level, end);
+		unsigned int i = child_index(level, end);
+
+		node_open(piece, level, end);
+		m->used = low_bits(i);
+		if (end & (child_bytes(level) - 1))
+			m->start = bit_at(i);
+		settle(h, piece, level, end);
+		if (!level)
+			return;
+	}
+}
+
+/* Split free children from level `from` down to `to`, around the address. */
+static __attribute__((noinline)) void split(struct byte_buddy *h, struct buddy_piece *piece,
+					    uintptr_t addr, unsigned int from, unsigned int to)
+{
+	for (; from > to; from--) {
+		marks_of(piece, from, addr)->start |= bit_at(child_index(from, addr));
+		settle(h, piece, from, addr);
+		node_open(piece, from - 1, addr);
+	}
+}
+
+/* Make a live block at an address that free children of a node of level `found` cover. */
+static inline void occupy(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr,
+			  size_t units, unsigned int found)
+{
+	unsigned int level = level_for(units);
+	unsigned int i = child_index(level, addr);
+	unsigned int n = whole_children(level, units);
+	struct marks *m = marks_of(piece, level, addr);
+
+	account_live(h, piece, units);
+	if (found > level)
+		split(h, piece, addr, found, level);
+	m->start |= bit_at(i);
+	m->used |= low_bits(n) << i;
+	if (has_tail(level, units))
+		m->start |= bit_at(i + n);
+	settle(h, piece, level, addr);
+	if (has_tail(level, units))
+		occupy_tail(h, piece, addr + (units << UNIT_SHIFT), level - 1);
+}
+
+/* Free the last part of a block. True when the child that it lies in is wholly free now. */
+static __attribute__((noinline)) bool release_tail(struct byte_buddy *h, struct buddy_piece *piece,
+						   uintptr_t end, unsigned int below)
+{
+	bool whole = false;
+
+	for (unsigned int level = 0; level < below; level++) {
+		struct marks *m = marks_of(piece, level, end);
+		unsigned int i = child_index(level, end);
+
+		if (!(end & (node_bytes(level) - 1)))
+			continue;
+		m->used &= ~low_bits(i);
+		if (whole)
+			m->start &= ~bit_at(i);
+		whole = settle(h, piece, level, end);
+	}
+	return whole;
+}
+
+static inline bool same_granule(uintptr_t a, uintptr_t b)
+{
+	return (a ^ b) < node_bytes(0);
+}
+
+/* Where a granule that is to be settled later is noted. */
+static inline uintptr_t *pending_slot(struct byte_buddy *h, uintptr_t addr)
+{
+	return &h->pending[node_number(0, addr) % BUDDY_PENDING];
+}
+
+/* A node of this level became wholly free: so did the child of its parent. */
+static __attribute__((noinline)) void merge_up(struct byte_buddy *h, struct buddy_piece *piece,
+					       uintptr_t addr, unsigned int level)
+{
+	uintptr_t *slot = pending_slot(h, addr);
+
+	if (!level && same_granule(*slot, addr))
+		*slot = 0;
+	do {
+		level++;
+		marks_of(piece, level, addr)->start &= ~bit_at(child_index(level, addr));
+	} while (settle(h, piece, level, addr));
+}
+
+/* Free a live or parked block. */
+static void release(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr, size_t units)
+{
+	unsigned int level = level_for(units);
+	unsigned int i = child_index(level, addr);
+	unsigned int n = whole_children(level, units);
+	struct marks *m = marks_of(piece, level, addr);
+
+	account_free(h, piece, units);
+	m->start &= ~bit_at(i);
+	m->used &= ~(low_bits(n) << i);
+	if (has_tail(level, units) && release_tail(h, piece, addr + (units << UNIT_SHIFT), level))
+		m->start &= ~bit_at(i + n);
+	if (settle(h, piece, level, addr))
+		merge_up(h, piece, addr, level);
+}
+
+/* --- Granules to settle later ----------------------------------------------- */
+
+static __attribute__((noinline)) void settle_pending(struct byte_buddy *h, uintptr_t addr)
+{
+	struct buddy_piece *piece = piece_of(h, addr);
+
+	if (settle(h, piece, 0, addr))
+		merge_up(h, piece, addr, 0);
+}
+
+static void settle_all(struct byte_buddy *h)
+{
+	for (unsigned int i = 0; i < BUDDY_PENDING; i++) {
+		uintptr_t addr = h->pending[i];
+
+		h->pending[i] = 0;
+		if (addr)
+			settle_pending(h, addr);
+	}
+}
+
+/* Free a run of less than a granule. The granule is settled when others need its slot. */
+static inline void release_small(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr,
+				 size_t units)
+{
+	struct marks *g = granule_of(piece, addr);
+	unsigned int i = child_index(0, addr);
+	uintptr_t *slot = pending_slot(h, addr);
+	uintptr_t other = *slot;
+
+	account_free(h, piece, units);
+	g->start &= ~bit_at(i);
+	g->used &= ~(low_bits((unsigned int)units) << i);
+	if (same_granule(addr, other))
+		return;
+	*slot = addr;
+	if (other)
+		settle_pending(h, other);
+}
+
+/* --- What is at an address -------------------------------------------------- */
+
+enum block_state { BLOCK_FREE, BLOCK_PARKED, BLOCK_LIVE, BLOCK_INSIDE };
+
+struct block {
+	enum block_state state;
+	size_t units;
+};
+
+/* The length of a live block that starts with the i-th child. */
+static size_t live_units(const struct buddy_piece *piece, unsigned int level, uintptr_t addr)
+{
+	const struct marks *m = marks_of(piece, level, addr);
+	unsigned int i = child_index(level, addr);
+	unsigned int n = 1;
+	size_t units = 0;
+
+	if (i + 1 < NODE_CHILDREN)
+		n += continuation(m, i + 1);
+	i += n;
+	for (;;) {
+		units += (size_t)n << level_shift(level);
+		addr = mm_align_down(addr, child_bytes(level)) + n * child_bytes(level);
+		if (!level || i == NODE_CHILDREN || !is_split(m, i))
+			return units;
+		m = marks_of(piece, --level, addr);
+		i = n = continuation(m, 0);
+	}
+}
+
+static size_t free_units(const struct marks *m, unsigned int level, unsigned int i)
+{
+	uint64_t other = (m->start | m->used) >> i;
+
+	return (size_t)(other ? mm_ctz(other) : NODE_CHILDREN - i) << level_shift(level);
+}
+
+/* Pre: a unit's address in the piece. Units only when a block or a run starts there. */
+static struct block block_at(const struct buddy_piece *piece, uintptr_t addr)
+{
+	unsigned int level = piece->top;
+	const struct marks *m = marks_of(piece, level, addr);
+	unsigned int i = child_index(level, addr);
+
+	while (level && is_split(m, i)) {
+		m = marks_of(piece, --level, addr);
+		i = child_index(level, addr);
+	}
+	if (is_split(m, i))
+		return (struct block){BLOCK_PARKED, live_units(piece, level, addr)};
+	if (starts_live(m, i) && !(addr & (child_bytes(level) - 1)))
+		return (struct block){BLOCK_LIVE, live_units(piece, level, addr)};
+	if (free_children(m) >> i & 1)
+		return (struct block){BLOCK_FREE, free_units(m, level, i)};
+	return (struct block){BLOCK_INSIDE, 0};
+}
+
+/* Is the address in a parked run, behind its start? */
+static bool inside_parked(const struct buddy_piece *piece, uintptr_t addr)
+{
+	unsigned int bit = child_index(0, addr);
+	const struct marks *g = granule_of(piece, addr);
+	uint64_t before = g->start & (UINT64_MAX >> (63 - bit));
+
+	return before && is_split(g, mm_fls(before));
 }
 
 /* --- Canaries and poison (level 2) ------------------------------------------ */
@@ -294,7 +990,7 @@ static inline uint64_t *tail_word(uintptr_t addr, size_t units)
 	return (uint64_t *)(addr + (units << UNIT_SHIFT) - sizeof(uint64_t));
 }
 
-static void canary_set(uintptr_t addr, size_t units, size_t size)
+static inline void canary_set(uintptr_t addr, size_t units, size_t size)
 {
 	if (MM_HARDEN < 2)
 		return;
@@ -316,7 +1012,7 @@ static enum mm_fault_kind canary_check(uintptr_t addr, size_t units, size_t size
 	return real == size ? MM_FAULT_NONE : MM_FAULT_WRONG_LAYOUT;
 }
 
-static void poison_set(uintptr_t addr, size_t nbytes)
+static inline void poison_set(uintptr_t addr, size_t nbytes)
 {
 	if (MM_HARDEN >= 2)
 		__builtin_memset((void *)addr, (uint8_t)POISON, nbytes);
@@ -332,222 +1028,73 @@ static bool poison_intact(uintptr_t addr, size_t nbytes)
 	return true;
 }
 
-/* Free memory is about to be used: its links may be anything, the rest is poison. */
-static void poison_verify(uintptr_t addr, size_t units)
+/* Free memory is about to be used. */
+static inline void poison_verify(uintptr_t addr, size_t nbytes)
 {
-	if (MM_HARDEN >= 2 && !poison_intact(addr + UNIT, (units - 1) << UNIT_SHIFT))
+	if (MM_HARDEN >= 2 && !poison_intact(addr, nbytes))
 		report(MM_FAULT_WRITE_AFTER_FREE, (const void *)addr);
 }
 
-/* --- Free blocks ------------------------------------------------------------ */
+/* --- Parked runs ------------------------------------------------------------ */
 
-static inline void insert_block(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr,
-				unsigned int order)
+/* Longer ones than a granule look live in the marks: are they parked? */
+static bool is_parked(const struct byte_buddy *h, uintptr_t addr, size_t units)
 {
-	mark_block(granule_of(piece, addr), unit_in_granule(addr), (size_t)1 << order, false);
-	order_push(h, order, link_at(addr));
-}
-
-/* Detach the block at addr, if that is a free one of this order. */
-static inline bool take_buddy(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr,
-			      unsigned int order)
-{
-	unsigned int bit = unit_in_granule(addr);
-	struct granule *g;
-
-	if (!piece_has(piece, addr))
+	if (units < NODE_CHILDREN || units >= BUDDY_PARKED_UNITS)
 		return false;
-	g = granule_of(piece, addr);
-	if (!starts_block(g, bit) || is_live(g, bit) || block_units(g, bit) != (size_t)1 << order)
-		return false;
-	if (!links_intact(h, link_at(addr))) {
-		h->broken = true;
-		return false;
-	}
-	list_remove(h, link_at(addr));
-	unmark_block(g, bit, (size_t)1 << order);
-	return true;
+	for (unsigned int i = 1; i <= h->depth[units]; i++)
+		if (h->parked[units][i] == addr)
+			return true;
+	return false;
 }
 
-/* The units [bit, bit + 2^order) of a granule. Pre: order < LARGE_ORDER. */
-static inline uint64_t unit_mask(unsigned int bit, unsigned int order)
+static inline bool can_park(const struct byte_buddy *h, size_t units)
 {
-	return (((uint64_t)1 << (1u << order)) - 1) << bit;
+	return units - 1 < BUDDY_PARKED_UNITS - 1 && h->depth[units] < BUDDY_PARKED_DEPTH;
 }
 
-/*
- * Is there a free block of this order, next to what is being freed at `at`? From
- * the two words of a granule. What is left of `at` ends there, with no mark.
- */
-static inline bool is_free_buddy(uint64_t start, uint64_t live, unsigned int bit, unsigned int at,
-				 unsigned int order)
+/* Pre: can_park; it is in the recent piece. */
+static inline void park(struct byte_buddy *h, uintptr_t addr, size_t units)
 {
-	unsigned int end = bit + (1u << order);
-
-	if ((start & unit_mask(bit, order)) != (uint64_t)1 << bit || live >> bit & 1)
-		return false;
-	return bit < at || end == GRANULE_UNITS || start >> end & 1;
+	h->parked[units][++h->depth[units]] = addr;
+	if (likely(units < NODE_CHILDREN))
+		granule_in(h->granules, addr)->used &= ~bit_at(child_index(0, addr));
 }
 
-/*
- * Merge the unmarked block of `*order` at addr with its buddies in the same
- * granule; `units` are what remains to the left of it of the same run, unmarked
- * too. Returns what remains of them.
- */
-static inline size_t merge_in_granule(struct byte_buddy *h, const struct buddy_piece *piece,
-				      uintptr_t *addr, unsigned int *order, size_t units)
+/* The run that was parked last; 0 when there is none. Pre: so many units can be parked. */
+static inline uintptr_t parked_run(const struct byte_buddy *h, size_t units)
 {
-	struct granule *g = granule_of(piece, *addr);
-	uintptr_t granule = *addr & ~(((uintptr_t)1 << GRANULE_SHIFT) - 1);
-	unsigned int bit = unit_in_granule(*addr), o = *order;
-	uint64_t start = g->start, live = g->live;
-
-	for (; o < LARGE_ORDER; o++) {
-		unsigned int buddy = bit ^ 1u << o;
-		struct buddy_link *link = link_at(granule + ((uintptr_t)buddy << UNIT_SHIFT));
-
-		if (units >> o & 1) {
-			units ^= (size_t)1 << o;
-		} else if (!is_free_buddy(start, live, buddy, bit, o)) {
-			break;
-		} else if (!links_intact(h, link)) {
-			h->broken = true;
-			break;
-		} else {
-			list_remove(h, link);
-			start &= ~((uint64_t)1 << buddy);
-		}
-		poison_set(granule + ((uintptr_t)(bit | 1u << o) << UNIT_SHIFT), UNIT);
-		bit &= ~(1u << o);
-	}
-	g->start = start;
-	*addr = granule + ((uintptr_t)bit << UNIT_SHIFT);
-	*order = o;
-	return units;
+	return h->parked[units][h->depth[units]];
 }
 
-/* The same with whole granules. */
-static __attribute__((noinline)) size_t merge_granules(struct byte_buddy *h,
-						       struct buddy_piece *piece, uintptr_t *addr,
-						       unsigned int *order, size_t units)
+/* Pre: it is in the recent piece. */
+static inline void unpark(struct byte_buddy *h, uintptr_t addr, size_t units)
 {
-	for (;; ++*order) {
-		uintptr_t buddy = *addr ^ order_bytes(*order);
-
-		if (units >> *order & 1)
-			units ^= (size_t)1 << *order;
-		else if (!take_buddy(h, piece, buddy, *order))
-			return units;
-		poison_set(*addr > buddy ? *addr : buddy, UNIT);
-		*addr &= ~(uintptr_t)order_bytes(*order);
-	}
+	h->depth[units]--;
+	if (likely(units < NODE_CHILDREN))
+		granule_in(h->granules, addr)->used |= bit_at(child_index(0, addr));
 }
 
-/*
- * Free a run of units that no mark describes any more and that lies as an allocation
- * does, merging it as far as possible (see the theory above).
- */
-static void give_run(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr, size_t units)
+/* Everything that waits for something, so that it is merged. */
+static void merge_all(struct byte_buddy *h)
 {
-	while (units) {
-		unsigned int order = mm_ctz(units);
-		uintptr_t b;
+	for (unsigned int units = 1; units < BUDDY_PARKED_UNITS; units++) {
+		while (h->depth[units]) {
+			uintptr_t addr = h->parked[units][h->depth[units]--];
 
-		units &= units - 1;
-		b = addr + (units << UNIT_SHIFT);
-		if (order < LARGE_ORDER)
-			units = merge_in_granule(h, piece, &b, &order, units);
-		if (order >= LARGE_ORDER)
-			units = merge_granules(h, piece, &b, &order, units);
-		insert_block(h, piece, b, order);
-	}
-}
-
-/* Free any range of units: the largest aligned blocks that cover it. */
-static void give_range(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t lo, uintptr_t hi)
-{
-	while (lo < hi) {
-		unsigned int fits = mm_fls((hi - lo) >> UNIT_SHIFT);
-		unsigned int aligned = mm_ctz(lo >> UNIT_SHIFT);
-		unsigned int order = aligned < fits ? aligned : fits;
-
-		if (order >= BUDDY_ORDERS)
-			order = BUDDY_ORDERS - 1;
-		give_run(h, piece, lo, (size_t)1 << order);
-		lo += order_bytes(order);
-	}
-}
-
-/* Empty a bin with merging. */
-static void flush_bin(struct byte_buddy *h, unsigned int units)
-{
-	struct buddy_link *b;
-
-	while ((b = h->lists[units])) {
-		uintptr_t addr = (uintptr_t)b;
-		struct buddy_piece *piece = piece_of(h, addr);
-
-		if (!links_intact(h, b)) {
-			h->broken = true;
-			return;
-		}
-		list_remove(h, b);
-		unmark_block(granule_of(piece, addr), unit_in_granule(addr), units);
-		give_run(h, piece, addr, units);
-	}
-	h->depth[units] = 0;
-}
-
-static void flush_bins(struct byte_buddy *h)
-{
-	for (unsigned int units = 1; units < BUDDY_BINS; units++)
-		flush_bin(h, units);
-}
-
-/* --- Repair ----------------------------------------------------------------- */
-
-/* Put a free block that the map shows into the list where it belongs before merging. */
-static void relink(struct byte_buddy *h, uintptr_t addr, size_t units)
-{
-	if (units < BUDDY_BINS)
-		list_push(h, (unsigned int)units, link_at(addr));
-	else
-		order_push(h, order_for(units), link_at(addr));
-}
-
-/* A link was broken: build all lists again from the map. Slow. */
-static __attribute__((noinline)) void rebuild(struct byte_buddy *h)
-{
-	__builtin_memset(h->lists, 0, sizeof(h->lists));
-	h->orders = 0;
-	h->broken = false;
-	for (struct buddy_piece *piece = h->pieces; piece; piece = piece->next) {
-		uintptr_t addr = piece->first;
-
-		while (addr < piece->end) {
-			const struct granule *g = granule_of(piece, addr);
-			unsigned int bit = unit_in_granule(addr);
-			size_t units = block_units(g, bit);
-
-			if (!is_live(g, bit))
-				relink(h, addr, units);
-			addr += units << UNIT_SHIFT;
+			release(h, piece_of(h, addr), addr, units);
 		}
 	}
-	flush_bins(h);
+	settle_all(h);
 }
 
-static __attribute__((noinline)) void repair(struct byte_buddy *h, const void *found_at)
+static size_t parked_bytes(const struct byte_buddy *h)
 {
-	report(MM_FAULT_CORRUPT, found_at);
-	rebuild(h);
-}
+	size_t units = 0;
 
-/* At the end of an operation that may have met a broken link. */
-static inline void repair_if_broken(struct byte_buddy *h)
-{
-	if (MM_HARDEN && __builtin_expect(h->broken, 0))
-		repair(h, NULL);
+	for (unsigned int i = 1; i < BUDDY_PARKED_UNITS; i++)
+		units += (size_t)i * h->depth[i];
+	return units << UNIT_SHIFT;
 }
 
 /* --- Quarantine and audit (level 3) ----------------------------------------- */
@@ -562,29 +1109,20 @@ static bool quarantined(const struct byte_buddy *h, uintptr_t addr)
 	return false;
 }
 
-static void release(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr, size_t units)
-{
-	account_free(h, piece, units << UNIT_SHIFT);
-	unmark_block(granule_of(piece, addr), unit_in_granule(addr), units);
-	give_run(h, piece, addr, units);
-}
-
 static void quarantine_evict(struct byte_buddy *h, unsigned int slot)
 {
 	uintptr_t addr = h->held[slot];
-	struct buddy_piece *piece;
 	size_t units;
 
 	if (!addr)
 		return;
-	piece = piece_of(h, addr);
-	units = block_units(granule_of(piece, addr), unit_in_granule(addr));
-	if (!poison_intact(addr, units << UNIT_SHIFT))
-		report(MM_FAULT_WRITE_AFTER_FREE, (const void *)addr);
+	piece_select(h, addr);
+	units = block_at(h->recent, addr).units;
+	poison_verify(addr, units << UNIT_SHIFT);
 	poison_set(addr, units << UNIT_SHIFT);
 	h->held[slot] = 0;
 	h->held_bytes -= units << UNIT_SHIFT;
-	release(h, piece, addr, units);
+	release(h, h->recent, addr, units);
 }
 
 static void quarantine_flush(struct byte_buddy *h)
@@ -615,62 +1153,141 @@ static inline void audit(struct byte_buddy *h)
 		return;
 	broken = buddy_check(&h->base);
 	if (broken)
-		repair(h, broken);
+		report(MM_FAULT_CORRUPT, broken);
 }
 
 /* --- Memory in and out ------------------------------------------------------ */
 
-/* Lay header and map at the start of a piece. NULL when nothing is left. */
-static struct buddy_piece *piece_lay(void *start, size_t nbytes)
+/* Bytes that the nodes of one level need for [lo, hi). */
+static size_t level_size(unsigned int level, uintptr_t lo, uintptr_t hi)
 {
-	uintptr_t head = mm_align_up((uintptr_t)start, UNIT);
-	uintptr_t end = mm_align_down((uintptr_t)start + nbytes, UNIT);
-	uintptr_t map = head + mm_align_up(sizeof(struct buddy_piece), UNIT);
-	size_t granules = (end >> GRANULE_SHIFT) - (head >> GRANULE_SHIFT) + 1;
-	uintptr_t first = map + granules * sizeof(struct granule);
-	struct buddy_piece *piece = (struct buddy_piece *)head;
+	static const size_t sizes[] = {sizeof(struct marks), sizeof(struct chunk),
+				       sizeof(struct bank), sizeof(struct node)};
+	size_t n = node_number(level, hi - 1) - node_number(level, lo) + 1;
 
-	if ((uintptr_t)start + nbytes < (uintptr_t)start || nbytes < UNIT * 2 || first >= end)
-		return NULL;
-	*piece = (struct buddy_piece){
-		.first = first,
-		.end = end,
-		.map = map - (head >> GRANULE_SHIFT) * sizeof(struct granule),
-		.start = start,
-		.nbytes = nbytes,
-	};
-	__builtin_memset((void *)map, 0, granules * sizeof(struct granule));
-	/* What is before and after counts as live, so that nothing merges with it. */
-	mark_block(granule_of(piece, end), unit_in_granule(end), 1, true);
-	return piece;
+	return n * sizes[level < 3 ? level : 3];
 }
 
-static bool ranges_overlap(const struct buddy_piece *piece, const void *start, size_t nbytes)
+/* The level whose node holds it all, with a child to spare between the ends of the circle. */
+static unsigned int top_level(uintptr_t lo, uintptr_t hi)
 {
-	return (uintptr_t)start < (uintptr_t)piece->start + piece->nbytes &&
-	       (uintptr_t)piece->start < (uintptr_t)start + nbytes;
+	unsigned int level = BANK;
+
+	while (node_number(level - 1, hi - 1) - node_number(level - 1, lo) >= NODE_CHILDREN - 1)
+		level++;
+	return level;
+}
+
+/* Header and nodes go to the start of a piece. Returns where they end. */
+static uintptr_t piece_plan(struct buddy_piece *plan, uintptr_t head, uintptr_t end)
+{
+	uintptr_t at = mm_align_up(head + sizeof(*plan), UNIT);
+
+	plan->end = end;
+	plan->top = top_level(head, end);
+	plan->base = mm_align_down(head, child_bytes(plan->top));
+	plan->root = (struct node *)at;
+	at += plan->top == BANK ? sizeof(struct bank) : sizeof(struct node);
+	for (unsigned int level = BANK; level < plan->top; level++) {
+		plan->nodes[level] = at - node_number(level, head) * node_size(level);
+		at += level_size(level, head, end);
+	}
+	plan->chunks = at - node_number(1, head) * sizeof(struct chunk);
+	at += level_size(1, head, end);
+	plan->granules = at - node_number(0, head) * sizeof(struct marks);
+	at += level_size(0, head, end);
+	return mm_align_up(at, UNIT);
+}
+
+/* The bits [lo, hi) of a word. Pre: lo <= hi <= 64. */
+static inline uint64_t bit_range(unsigned int lo, unsigned int hi)
+{
+	return lo == hi ? 0 : UINT64_MAX >> (NODE_CHILDREN - (hi - lo)) << lo;
+}
+
+static inline uint64_t rotate_left(uint64_t word, unsigned int n)
+{
+	return word << n | word >> (-n & 63u);
+}
+
+/*
+ * Write the marks of a node that the piece fills in part: what can be handed out is
+ * free, a child that it fills in part is split, and the rest counts as live.
+ */
+static void node_lay(struct buddy_piece *piece, unsigned int level, uintptr_t addr)
+{
+	struct marks *m = marks_of(piece, level, addr);
+	uintptr_t base = node_base(piece, level, addr);
+	uintptr_t child = child_bytes(level);
+	uintptr_t lo = 0, hi = node_bytes(level);
+	uint64_t whole, touched;
+
+	if (piece->first > base)
+		lo = piece->first - base;
+	if (piece->end - base < hi)
+		hi = piece->end - base;
+	touched = bit_range((unsigned int)(lo / child), (unsigned int)((hi + child - 1) / child));
+	lo = (lo + child - 1) / child;
+	hi = hi / child;
+	whole = lo < hi ? bit_range((unsigned int)lo, (unsigned int)hi) : 0;
+	m->start = rotate_left(~whole, child_index(level, base));
+	m->used = rotate_left(~touched, child_index(level, base));
+}
+
+/* Lay the nodes from the root to the unit at addr, but for those that lead to `laid` too. */
+static void path_lay(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr,
+		     uintptr_t laid)
+{
+	for (unsigned int level = piece->top;; level--) {
+		bool shared =
+			level == piece->top || node_number(level, addr) == node_number(level, laid);
+
+		if (!laid || !shared) {
+			node_open(piece, level, addr);
+			node_lay(piece, level, addr);
+			settle(h, piece, level, addr);
+		}
+		if (!level || !is_split(marks_of(piece, level, addr), child_index(level, addr)))
+			return;
+	}
+}
+
+/* Lay a piece out; NULL when it is too small, or larger than the tree can be. */
+static struct buddy_piece *piece_lay(struct byte_buddy *h, void *start, size_t nbytes)
+{
+	static uint64_t pieces_laid; /* by any engine: no two seals are alike */
+	struct buddy_piece plan = {.start = start, .nbytes = nbytes};
+	uintptr_t head = mm_align_up((uintptr_t)start, UNIT);
+	uintptr_t end = mm_align_down((uintptr_t)start + nbytes, UNIT);
+	struct buddy_piece *piece = (struct buddy_piece *)head;
+
+	if ((uintptr_t)start + nbytes < (uintptr_t)start || nbytes < sizeof(plan))
+		return NULL;
+	if (top_level(head, end) >= BUDDY_LEVELS)
+		return NULL;
+	plan.first = piece_plan(&plan, head, end);
+	if (plan.first >= end)
+		return NULL;
+	plan.seal = __atomic_add_fetch(&pieces_laid, 1, __ATOMIC_RELAXED) * 0x9e3779b97f4a7c15u;
+	*piece = plan;
+	path_lay(h, piece, piece->first, 0);
+	path_lay(h, piece, end - UNIT, piece->first);
+	return piece;
 }
 
 static enum alloc_result buddy_add_memory(struct byte_alloc *a, void *start, size_t nbytes)
 {
 	struct byte_buddy *h = buddy_of(a);
-	struct buddy_piece **at = &h->pieces;
-	struct buddy_piece *piece;
+	struct buddy_piece *piece = piece_from(h, (uintptr_t)start);
 
-	for (piece = h->pieces; piece; piece = piece->next)
-		if (ranges_overlap(piece, start, nbytes))
-			return ALLOC_MEMORY_OVERLAP;
-	piece = piece_lay(start, nbytes);
+	if (piece && (uintptr_t)piece->start < (uintptr_t)start + nbytes)
+		return ALLOC_MEMORY_OVERLAP;
+	piece = piece_lay(h, start, nbytes);
 	if (!piece)
 		return ALLOC_INVALID_PARAM;
-	while (*at && *at < piece)
-		at = &(*at)->next;
-	piece->next = *at;
-	*at = piece;
+	tree_insert(&h->pieces, piece);
 	h->empty_pieces++;
 	poison_set(piece->first, piece->end - piece->first);
-	give_range(h, piece, piece->first, piece->end);
-	repair_if_broken(h);
 	return ALLOC_OK;
 }
 
@@ -682,41 +1299,40 @@ static enum alloc_result buddy_init(struct byte_alloc *a, void *start, size_t nb
 	return buddy_add_memory(a, start, nbytes);
 }
 
-/* Take every block of a piece without a live one off its list; false when a link is broken. */
-static bool piece_unlink(struct byte_buddy *h, struct buddy_piece *piece)
+/* Take a node and those below it off the lists. */
+static void nodes_unlink(struct byte_buddy *h, struct buddy_piece *piece, unsigned int level,
+			 uintptr_t addr)
 {
-	uintptr_t addr = piece->first;
+	struct node *node = node_of(piece, level, addr);
+	uint64_t left = node->marks.start & ~node->marks.used;
 
-	while (addr < piece->end) {
-		struct granule *g = granule_of(piece, addr);
-		unsigned int bit = unit_in_granule(addr);
+	node_reclass(h, node, level, NO_CLASS);
+	if (level == BANK)
+		left = ((struct bank *)node)->some;
+	for (; left; left &= left - 1) {
+		unsigned int i = mm_ctz(left);
 
-		if (!links_intact(h, link_at(addr)))
-			return false;
-		list_remove(h, link_at(addr));
-		addr += block_units(g, bit) << UNIT_SHIFT;
+		if (level == BANK)
+			list_remove(h, i, &((struct bank *)node)->links[i]);
+		else
+			nodes_unlink(h, piece, level - 1, child_addr(level, node->base, i));
 	}
-	return true;
 }
 
 static bool buddy_take_free(struct byte_alloc *a, void **start, size_t *nbytes)
 {
 	struct byte_buddy *h = buddy_of(a);
-	struct buddy_piece **at = &h->pieces;
 	struct buddy_piece *piece;
 
-	if (h->held_bytes)
-		quarantine_flush(h);
+	quarantine_flush(h);
+	merge_all(h);
 	if (!h->empty_pieces)
 		return false;
-	while ((*at)->live_bytes)
-		at = &(*at)->next;
-	piece = *at;
-	if (!piece_unlink(h, piece)) {
-		repair(h, piece->start);
-		piece_unlink(h, piece);
-	}
-	*at = piece->next;
+	piece = piece_from(h, 0);
+	while (piece->live_units)
+		piece = piece_next(h, piece);
+	nodes_unlink(h, piece, piece->top, piece->first);
+	tree_remove(&h->pieces, piece);
 	h->empty_pieces--;
 	h->first = h->span = 0;
 	*start = piece->start;
@@ -724,301 +1340,282 @@ static bool buddy_take_free(struct byte_alloc *a, void **start, size_t *nbytes)
 	return true;
 }
 
-/* A piece at any base holds an aligned block when it has twice its size. */
+/*
+ * Twice the size of an aligned block holds one at any base. Nodes take less than 1/47 of a piece,
+ * besides two of each level.
+ */
 static size_t buddy_grow_size(const struct byte_alloc *a, size_t size, size_t align)
 {
-	size_t block = order_bytes(order_for(units_for(size)));
+	size_t fixed = sizeof(struct buddy_piece) + 4 * UNIT + 2 * sizeof(struct marks) +
+		       2 * sizeof(struct chunk) + 2 * sizeof(struct bank) +
+		       2 * BUDDY_LEVELS * sizeof(struct node);
+	size_t block = UNIT;
 	size_t room;
 
 	(void)a;
 	if (size > (size_t)PTRDIFF_MAX / 8)
 		return SIZE_MAX;
-	if (block < align)
-		block = align;
-	room = 2 * block + sizeof(struct buddy_piece) + 2 * UNIT + 3 * sizeof(struct granule);
-	return room + room / (GRANULE_UNITS - 1) * sizeof(struct granule) / UNIT;
+	while (block < align || block < size + TAIL_BYTES)
+		block *= 2;
+	room = 2 * block + fixed;
+	return room + room / 47;
 }
 
 /* --- Allocation ------------------------------------------------------------- */
 
-/* Mark the units that were asked for, and give the rest of the block back. */
-static inline void carve(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr,
-			 size_t units, size_t block)
+static bool find_spot_hard(struct byte_buddy *h, unsigned int least, struct spot *s)
 {
-	struct granule *g = granule_of(piece, addr);
-	unsigned int bit = unit_in_granule(addr);
-	uint64_t starts = 0;
-
-	unmark_block(g, bit, block);
-	mark_block(g, bit, units, true);
-	/* In this granule, where nothing is live behind the block. */
-	while (units < block && units < GRANULE_UNITS) {
-		unsigned int order = mm_ctz(units);
-
-		order_push(h, order, link_at(addr + (units << UNIT_SHIFT)));
-		starts |= (uint64_t)1 << (bit + units);
-		units += (size_t)1 << order;
-	}
-	g->start |= starts;
-	for (; units < block; units += (size_t)1 << mm_ctz(units))
-		insert_block(h, piece, addr + (units << UNIT_SHIFT), mm_ctz(units));
-}
-
-/* The first block of a list, detached; NULL when its links are broken. */
-static inline struct buddy_link *list_pop(struct byte_buddy *h, unsigned int list)
-{
-	struct buddy_link *b = h->lists[list];
-
-	if (MM_HARDEN && __builtin_expect(b->at != &h->lists[list] || !next_intact(h, b), 0))
-		return NULL;
-	h->lists[list] = b->next;
-	if (b->next)
-		b->next->at = &h->lists[list];
-	return b;
-}
-
-/* A run that was freed lately with just this length. */
-static inline void *bin_alloc(struct byte_buddy *h, unsigned int units)
-{
-	struct buddy_link *b = list_pop(h, units);
-	struct buddy_piece *piece;
-	uintptr_t addr = (uintptr_t)b;
-
-	if (MM_HARDEN && __builtin_expect(!b, 0)) {
-		repair(h, h->lists[units]);
-		return NULL;
-	}
-	/* Merges take blocks from bins uncounted; an empty bin is the time to catch up. */
-	h->depth[units] = h->lists[units] ? (uint8_t)(h->depth[units] - 1) : 0;
-	piece = piece_of(h, addr);
-	granule_of(piece, addr)->live |= (uint64_t)1 << unit_in_granule(addr);
-	account_live(h, piece, (size_t)units << UNIT_SHIFT);
-	poison_verify(addr, units);
-	return b;
-}
-
-/* The order of a block that holds so many units, from the smallest one that there is. */
-static bool find_order(struct byte_buddy *h, unsigned int least, unsigned int *order)
-{
-	uint64_t fit = least < BUDDY_ORDERS ? h->orders >> least << least : 0;
-
-	if (!fit)
-		return false;
-	*order = mm_ctz(fit);
-	return true;
-}
-
-static bool find_order_hard(struct byte_buddy *h, unsigned int least, unsigned int *order)
-{
-	if (find_order(h, least, order))
+	if (find_spot(h, least, s))
 		return true;
-	if (h->held_bytes)
-		quarantine_flush(h);
-	flush_bins(h);
-	repair_if_broken(h);
-	return find_order(h, least, order);
+	quarantine_flush(h);
+	merge_all(h);
+	return find_spot(h, least, s);
 }
 
-static __attribute__((noinline)) void *block_alloc(struct byte_buddy *h, size_t units, size_t align)
+/* Where there is room for several runs, take some and park all but the first. */
+static inline void occupy_small(struct byte_buddy *h, const struct spot *s, size_t units)
 {
-	unsigned int least = order_for(units);
-	unsigned int order;
-	struct buddy_piece *piece;
-	struct buddy_link *b;
+	unsigned int n = s->level ? NODE_CHILDREN - 1 : s->length;
+	struct marks *g = granule_of(s->piece, s->addr);
+	uintptr_t addr = s->addr;
 
-	if (order_bytes(least) < align)
-		least = mm_ctz(align) - UNIT_SHIFT;
-	if (!find_order_hard(h, least, &order))
-		return NULL;
-	b = list_pop(h, BUDDY_BINS + order);
-	if (MM_HARDEN && !b) {
-		repair(h, h->lists[BUDDY_BINS + order]);
-		return block_alloc(h, units, align);
+	n = n / (unsigned int)units;
+	if (n > REFILL)
+		n = REFILL;
+	if (MM_HARDEN >= 3 || h->depth[units] || n < 2) {
+		occupy(h, s->piece, addr, units, s->level);
+		return;
 	}
-	if (!h->lists[BUDDY_BINS + order])
-		h->orders &= ~((uint64_t)1 << order);
-	piece = piece_of(h, (uintptr_t)b);
-	account_live(h, piece, units << UNIT_SHIFT);
-	poison_verify((uintptr_t)b, units);
-	carve(h, piece, (uintptr_t)b, units, (size_t)1 << order);
-	return b;
+	occupy(h, s->piece, addr, units * n, s->level);
+	while (--n) {
+		uintptr_t run = addr + (units * n << UNIT_SHIFT);
+
+		h->parked[units][++h->depth[units]] = run;
+		g->start |= bit_at(child_index(0, run));
+		g->used &= ~bit_at(child_index(0, run));
+	}
 }
 
-static void *buddy_alloc(struct byte_alloc *a, size_t size, size_t align)
+static void *block_alloc(struct byte_buddy *h, size_t units, size_t align)
+{
+	unsigned int least = list_for(units);
+	struct spot s;
+
+	if (align > UNIT && list_for(align / UNIT) > least)
+		least = list_for(align / UNIT);
+	if (!find_spot_hard(h, least, &s))
+		return NULL;
+	if (units < NODE_CHILDREN)
+		occupy_small(h, &s, units);
+	else
+		occupy(h, s.piece, s.addr, units, s.level);
+	return (void *)s.addr;
+}
+
+static __attribute__((noinline)) void *alloc_slow(struct byte_buddy *h, size_t size, size_t align)
+{
+	size_t units = units_for(size);
+	uintptr_t addr = units < BUDDY_PARKED_UNITS ? parked_run(h, units) : 0;
+
+	if (addr && !(addr & (align - 1)) && piece_select(h, addr))
+		unpark(h, addr, units);
+	else
+		addr = (uintptr_t)block_alloc(h, units, align);
+	if (!addr)
+		return NULL;
+	poison_verify(addr, units << UNIT_SHIFT);
+	canary_set(addr, units, size);
+	return (void *)addr;
+}
+
+/* What is parked serves most requests. */
+void *byte_buddy_alloc(struct byte_alloc *a, size_t size, size_t align)
 {
 	struct byte_buddy *h = buddy_of(a);
 	size_t units = units_for(size);
-	void *p = NULL;
+	uintptr_t addr;
 
 	audit(h);
-	/* A run of some size lies at a multiple of any smaller power of two. */
-	if (units < BUDDY_BINS && h->lists[units] && (align <= UNIT || align <= size))
-		p = bin_alloc(h, (unsigned int)units);
-	if (!p)
-		p = block_alloc(h, units, align);
-	if (p)
-		canary_set((uintptr_t)p, units, size);
-	return p;
+	if (MM_HARDEN >= 2 || unlikely(units >= NODE_CHILDREN || align > UNIT))
+		return alloc_slow(h, size, align);
+	addr = parked_run(h, units);
+	if (unlikely(addr - h->first >= h->span))
+		return alloc_slow(h, size, align);
+	unpark(h, addr, units);
+	return (void *)addr;
 }
 
 /* --- Freeing ---------------------------------------------------------------- */
 
-/* No live block starts at addr: what is there instead? Slow. */
-static __attribute__((noinline)) enum mm_fault_kind explain(const struct buddy_piece *piece,
-							    uintptr_t addr)
+/* Is there such a live block? Pre: of 1 to 63 units, in the recent piece. */
+static inline bool small_block_at(const struct byte_buddy *h, uintptr_t addr, size_t units,
+				  size_t align)
 {
-	const struct granule *g = granule_of(piece, addr);
-	unsigned int bit = unit_in_granule(addr);
-	uint64_t before = g->start & (UINT64_MAX >> (63u - bit));
+	const struct chunk *chunk = chunk_of(h->recent, addr);
+	const struct marks *g = granule_in(h->granules, addr);
+	unsigned int bit = child_index(0, addr);
+	uint64_t last = bit_at(NODE_CHILDREN - 1);
+	uint64_t others = (g->start | ~g->used) >> 1 | last;
 
-	while (!before && g > granule_of(piece, piece->first))
-		before = (--g)->start;
-	return is_live(g, mm_fls(before)) ? MM_FAULT_FOREIGN : MM_FAULT_DOUBLE_FREE;
+	if (unlikely(addr & ((align - 1) | (UNIT - 1)) || chunk->seal != h->recent->seal))
+		return false;
+	if (unlikely(!is_split(&chunk->marks, child_index(1, addr)) || !starts_live(g, bit)))
+		return false;
+	return others >> bit << (NODE_CHILDREN - (unsigned int)units) == last;
 }
 
-/* Is there a live block as the caller says? */
+/* Is there a live block as the caller says? Slow: it goes down the tree. */
+static __attribute__((noinline)) enum mm_fault_kind
+look_at_claim(struct byte_buddy *h, uintptr_t addr, size_t size, size_t align)
+{
+	struct block b;
+
+	if (addr & (UNIT - 1))
+		return MM_FAULT_MISALIGNED;
+	b = block_at(h->recent, addr);
+	if (b.state == BLOCK_FREE || b.state == BLOCK_PARKED || quarantined(h, addr) ||
+	    is_parked(h, addr, b.units))
+		return MM_FAULT_DOUBLE_FREE;
+	if (b.state == BLOCK_INSIDE)
+		return inside_parked(h->recent, addr) ? MM_FAULT_DOUBLE_FREE : MM_FAULT_FOREIGN;
+	if (b.units != units_for(size) || (addr & (align - 1)))
+		return MM_FAULT_WRONG_LAYOUT;
+	return MM_HARDEN >= 2 ? canary_check(addr, b.units, size) : MM_FAULT_NONE;
+}
+
+/* The same for a block of 64 to 4095 units. */
+static bool medium_block_at(const struct byte_buddy *h, uintptr_t addr, size_t units, size_t align)
+{
+	const struct chunk *chunk = chunk_of(h->recent, addr);
+
+	return !(addr & ((align - 1) | (child_bytes(1) - 1))) && chunk->seal == h->recent->seal &&
+	       starts_live(&chunk->marks, child_index(1, addr)) &&
+	       live_units(h->recent, 1, addr) == units && !is_parked(h, addr, units);
+}
+
+/* What is wrong with the claim that there is such a live block? */
 static inline enum mm_fault_kind verify_claim(struct byte_buddy *h, uintptr_t addr, size_t size,
 					      size_t align)
 {
-	const struct buddy_piece *piece = piece_of(h, addr);
-	unsigned int bit = unit_in_granule(addr);
-	const struct granule *g;
-	size_t units;
+	size_t units = units_for(size);
+	bool found = false;
 
-	if (!piece)
+	if (!piece_select(h, addr))
 		return MM_FAULT_FOREIGN;
 	if (!MM_HARDEN)
 		return MM_FAULT_NONE;
-	if (addr & (UNIT - 1))
-		return MM_FAULT_MISALIGNED;
-	g = granule_of(piece, addr);
-	if (__builtin_expect(!(g->start & g->live & (uint64_t)1 << bit), 0))
-		return explain(piece, addr);
-	if (quarantined(h, addr))
-		return MM_FAULT_DOUBLE_FREE;
-	units = block_units(g, bit);
-	if (units != units_for(size) || (addr & (align - 1)))
-		return MM_FAULT_WRONG_LAYOUT;
-	return MM_HARDEN >= 2 ? canary_check(addr, units, size) : MM_FAULT_NONE;
+	if (MM_HARDEN < 2 && units - 1 < NODE_CHILDREN - 1)
+		found = small_block_at(h, addr, units, align);
+	else if (MM_HARDEN < 2 && units && level_for(units) == 1)
+		found = medium_block_at(h, addr, units, align);
+	return found ? MM_FAULT_NONE : look_at_claim(h, addr, size, align);
 }
 
-static enum mm_fault_kind buddy_dealloc(struct byte_alloc *a, void *p, size_t size, size_t align)
+/* Free a small run whose like are parked enough. Pre: it is live, in the recent piece. */
+static __attribute__((noinline)) enum mm_fault_kind dealloc_small(struct byte_buddy *h,
+								  uintptr_t addr, size_t units)
+{
+	release_small(h, h->recent, addr, units);
+	return MM_FAULT_NONE;
+}
+
+static __attribute__((noinline)) enum mm_fault_kind
+dealloc_slow(struct byte_buddy *h, uintptr_t addr, size_t size, size_t align)
+{
+	size_t units = units_for(size);
+	enum mm_fault_kind fault = verify_claim(h, addr, size, align);
+
+	if (fault)
+		return fault;
+	poison_set(addr, units << UNIT_SHIFT);
+	if (MM_HARDEN >= 3)
+		quarantine_put(h, addr, units);
+	else if (can_park(h, units))
+		park(h, addr, units);
+	else if (units < NODE_CHILDREN)
+		release_small(h, h->recent, addr, units);
+	else
+		release(h, h->recent, addr, units);
+	return MM_FAULT_NONE;
+}
+
+enum mm_fault_kind byte_buddy_dealloc(struct byte_alloc *a, void *p, size_t size, size_t align)
 {
 	struct byte_buddy *h = buddy_of(a);
 	uintptr_t addr = (uintptr_t)p;
 	size_t units = units_for(size);
-	enum mm_fault_kind fault;
-	struct buddy_piece *piece;
 
 	audit(h);
-	fault = verify_claim(h, addr, size, align);
-	if (fault)
-		return fault;
-	poison_set(addr, units << UNIT_SHIFT);
-	piece = h->recent;
-	if (MM_HARDEN >= 3) {
-		quarantine_put(h, addr, units);
-	} else if (units < BUDDY_BINS && h->depth[units] < BIN_DEPTH) {
-		h->depth[units]++;
-		account_free(h, piece, units << UNIT_SHIFT);
-		granule_of(piece, addr)->live &= ~((uint64_t)1 << unit_in_granule(addr));
-		list_push(h, (unsigned int)units, p);
-		return MM_FAULT_NONE;
-	} else {
-		release(h, piece, addr, units);
-	}
-	repair_if_broken(h);
+	if (MM_HARDEN >= 2 ||
+	    unlikely(addr - h->first >= h->span || units - 1 >= NODE_CHILDREN - 1))
+		return dealloc_slow(h, addr, size, align);
+	if (MM_HARDEN && unlikely(!small_block_at(h, addr, units, align)))
+		return dealloc_slow(h, addr, size, align);
+	if (unlikely(h->depth[units] == BUDDY_PARKED_DEPTH))
+		return dealloc_small(h, addr, units);
+	park(h, addr, units);
 	return MM_FAULT_NONE;
 }
 
 /* --- Resizing --------------------------------------------------------------- */
 
-static void shrink(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr, size_t from,
-		   size_t to)
+/*
+ * The level whose free children cover a block of so many units at an address;
+ * BUDDY_LEVELS when it cannot lie there.
+ */
+static unsigned int covering_level(const struct buddy_piece *piece, uintptr_t addr, size_t units)
 {
-	struct granule *g = granule_of(piece, addr);
-	uintptr_t tail = addr + (to << UNIT_SHIFT);
+	unsigned int want = level_for(units);
+	unsigned int n = whole_children(want, units) + has_tail(want, units);
+	unsigned int level = piece->top;
+	unsigned int i = child_index(want, addr);
+	uint64_t need;
 
-	account_free(h, piece, (from - to) << UNIT_SHIFT);
-	unmark_block(g, unit_in_granule(addr), from);
-	mark_block(g, unit_in_granule(addr), to, true);
-	poison_set(tail, (from - to) << UNIT_SHIFT);
-	give_range(h, piece, tail, addr + (from << UNIT_SHIFT));
-}
+	if (want > level || (addr & (child_bytes(want) - 1)) || i + n > NODE_CHILDREN)
+		return BUDDY_LEVELS;
+	for (; level > want; level--) {
+		const struct marks *m = marks_of(piece, level, addr);
+		unsigned int at = child_index(level, addr);
 
-/* Units that are free behind a block, as many as are needed; fewer when there is no more. */
-static size_t free_behind(struct byte_buddy *h, const struct buddy_piece *piece, uintptr_t addr,
-			  size_t need)
-{
-	size_t found = 0;
-
-	while (found < need && piece_has(piece, addr)) {
-		const struct granule *g = granule_of(piece, addr);
-		unsigned int bit = unit_in_granule(addr);
-		size_t units = block_units(g, bit);
-
-		if (is_live(g, bit) || !links_intact(h, link_at(addr)))
-			break;
-		poison_verify(addr, units);
-		found += units;
-		addr += units << UNIT_SHIFT;
+		if (free_children(m) >> at & 1)
+			return level;
+		if (!is_split(m, at))
+			return BUDDY_LEVELS;
 	}
-	return found;
+	need = bit_range(i, i + n);
+	return (free_children(marks_of(piece, want, addr)) & need) == need ? want : BUDDY_LEVELS;
 }
 
-static void absorb(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr, uintptr_t end)
-{
-	while (addr < end) {
-		struct granule *g = granule_of(piece, addr);
-		unsigned int bit = unit_in_granule(addr);
-		size_t units = block_units(g, bit);
-
-		list_remove(h, link_at(addr));
-		unmark_block(g, bit, units);
-		poison_set(addr, UNIT);
-		addr += units << UNIT_SHIFT;
-	}
-}
-
-/* Grow over free blocks behind, as far as the place is one where the new length may lie. */
-static bool grow(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr, size_t from,
-		 size_t to)
-{
-	uintptr_t end = addr + (from << UNIT_SHIFT);
-	struct granule *g = granule_of(piece, addr);
-	unsigned int order = order_for(to);
-	size_t found;
-
-	if (order >= BUDDY_ORDERS || (addr & (order_bytes(order) - 1)))
-		return false;
-	found = free_behind(h, piece, end, to - from);
-	if (found < to - from)
-		return false;
-	account_live(h, piece, (to - from) << UNIT_SHIFT);
-	absorb(h, piece, end, end + (found << UNIT_SHIFT));
-	unmark_block(g, unit_in_granule(addr), from);
-	mark_block(g, unit_in_granule(addr), to, true);
-	give_range(h, piece, addr + (to << UNIT_SHIFT), end + (found << UNIT_SHIFT));
-	return true;
-}
-
+/* Free it, and take it again with the other length if that fits. Nothing is written to the block.
+ */
 static bool buddy_resize(struct byte_alloc *a, void *p, size_t old_size, size_t align,
 			 size_t new_size)
 {
 	struct byte_buddy *h = buddy_of(a);
 	uintptr_t addr = (uintptr_t)p;
-	size_t from = units_for(old_size);
-	size_t to = units_for(new_size);
+	size_t from = units_for(old_size), to = units_for(new_size);
+	struct buddy_piece *piece;
+	unsigned int level;
+	bool fits = true;
 
 	audit(h);
 	if (verify_claim(h, addr, old_size, align) != MM_FAULT_NONE)
 		return false;
-	if (to > from && !grow(h, h->recent, addr, from, to))
+	piece = h->recent;
+	if (from != to) {
+		release(h, piece, addr, from);
+		level = covering_level(piece, addr, to);
+		fits = level != BUDDY_LEVELS;
+		occupy(h, piece, addr, fits ? to : from,
+		       fits ? level : covering_level(piece, addr, from));
+	}
+	if (!fits)
 		return false;
-	if (to < from)
-		shrink(h, h->recent, addr, from, to);
+	if (to > from)
+		poison_verify(addr + (from << UNIT_SHIFT), (to - from) << UNIT_SHIFT);
+	else
+		poison_set(addr + (to << UNIT_SHIFT), (from - to) << UNIT_SHIFT);
 	canary_set(addr, to, new_size);
-	repair_if_broken(h);
 	return true;
 }
 
@@ -1029,22 +1626,22 @@ static size_t buddy_block_size(const struct byte_alloc *a, const void *p)
 	const struct byte_buddy *h = const_buddy_of(a);
 	uintptr_t addr = (uintptr_t)p;
 	const struct buddy_piece *piece = piece_search(h, addr);
-	unsigned int bit = unit_in_granule(addr);
-	const struct granule *g;
+	struct block b;
 
 	if (!piece || (addr & (UNIT - 1)) || quarantined(h, addr))
 		return 0;
-	g = granule_of(piece, addr);
-	if (!starts_block(g, bit) || !is_live(g, bit))
+	b = block_at(piece, addr);
+	if (is_parked(h, addr, b.units))
 		return 0;
-	return (block_units(g, bit) << UNIT_SHIFT) - TAIL_BYTES;
+	return b.state == BLOCK_LIVE ? (b.units << UNIT_SHIFT) - TAIL_BYTES : 0;
 }
 
 static size_t buddy_total_bytes(const struct byte_alloc *a)
 {
+	const struct byte_buddy *h = const_buddy_of(a);
 	size_t total = 0;
 
-	for (const struct buddy_piece *p = const_buddy_of(a)->pieces; p; p = p->next)
+	for (const struct buddy_piece *p = piece_from(h, 0); p; p = piece_next(h, p))
 		total += p->nbytes;
 	return total;
 }
@@ -1054,16 +1651,17 @@ static size_t buddy_used_bytes(const struct byte_alloc *a)
 	const struct byte_buddy *h = const_buddy_of(a);
 	size_t used = 0;
 
-	for (const struct buddy_piece *p = h->pieces; p; p = p->next)
-		used += p->live_bytes;
-	return used - h->held_bytes;
+	for (const struct buddy_piece *p = piece_from(h, 0); p; p = piece_next(h, p))
+		used += p->live_units << UNIT_SHIFT;
+	return used - parked_bytes(h) - h->held_bytes;
 }
 
 static size_t buddy_available_bytes(const struct byte_alloc *a)
 {
+	const struct byte_buddy *h = const_buddy_of(a);
 	size_t usable = 0;
 
-	for (const struct buddy_piece *p = const_buddy_of(a)->pieces; p; p = p->next)
+	for (const struct buddy_piece *p = piece_from(h, 0); p; p = piece_next(h, p))
 		usable += p->end - p->first;
 	return usable - buddy_used_bytes(a);
 }
@@ -1072,138 +1670,215 @@ static void buddy_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx)
 {
 	const struct byte_buddy *h = const_buddy_of(a);
 
-	for (const struct buddy_piece *piece = h->pieces; piece; piece = piece->next) {
-		uintptr_t addr = piece->first;
+	for (const struct buddy_piece *p = piece_from(h, 0); p; p = piece_next(h, p)) {
+		uintptr_t addr = p->first;
+		struct block b;
 
-		while (addr < piece->end) {
-			const struct granule *g = granule_of(piece, addr);
-			unsigned int bit = unit_in_granule(addr);
-			size_t nbytes = block_units(g, bit) << UNIT_SHIFT;
-
-			fn(ctx, (const void *)addr, nbytes,
-			   is_live(g, bit) && !quarantined(h, addr));
-			addr += nbytes;
+		for (; addr < p->end; addr += b.units << UNIT_SHIFT) {
+			b = block_at(p, addr);
+			if (!b.units)
+				break;
+			fn(ctx, (const void *)addr, b.units << UNIT_SHIFT,
+			   b.state == BLOCK_LIVE && !quarantined(h, addr) &&
+				   !is_parked(h, addr, b.units));
 		}
 	}
 }
 
 /* --- Checking --------------------------------------------------------------- */
 
-static bool const_plausible(const struct byte_buddy *h, const void *b)
+/* Is a link where it says, in a list or behind another? */
+static bool link_sound(const struct buddy_link *b)
 {
-	return !((uintptr_t)b & (UNIT - 1)) && piece_search(h, (uintptr_t)b);
+	return *b->at == b && (!b->next || b->next->at == &b->next);
 }
 
-/* Is a free block where it belongs, with links and poison as they should be? */
-static bool free_block_sound(const struct byte_buddy *h, uintptr_t addr, size_t units)
+static bool is_pending(const struct byte_buddy *h, uintptr_t addr)
 {
-	const struct buddy_link *b = link_at(addr);
-
-	if (!in_lists(h, b->at) && !const_plausible(h, b->at))
-		return false;
-	if (*b->at != b || (b->next && (!const_plausible(h, b->next) || b->next->at != &b->next)))
-		return false;
-	if (units >= BUDDY_BINS && (!mm_is_pow2(units) || addr & ((units << UNIT_SHIFT) - 1)))
-		return false;
-	return MM_HARDEN < 2 || poison_intact(addr + UNIT, (units - 1) << UNIT_SHIFT);
+	return same_granule(h->pending[node_number(0, addr) % BUDDY_PENDING], addr);
 }
 
-/* The first block of a piece that is broken. */
-static const void *piece_check(const struct byte_buddy *h, const struct buddy_piece *piece,
-			       size_t *nfree)
+/* Does a chunk know its granules? */
+static const void *chunk_check(const struct byte_buddy *h, const struct buddy_piece *piece,
+			       uintptr_t addr)
+{
+	const struct chunk *chunk = chunk_of(piece, addr);
+	uint64_t split = chunk->marks.start & ~chunk->marks.used;
+	uint64_t seen = 0;
+
+	if (chunk->seal != piece->seal || chunk->class != class_due(&chunk->marks))
+		return chunk;
+	for (unsigned int i = 0; i < NODE_CHILDREN; i++) {
+		const struct marks *g = granule_of(piece, addr + i * node_bytes(0));
+
+		if (!(split >> i & 1))
+			continue;
+		if (is_pending(h, addr + i * node_bytes(0)))
+			continue;
+		if (free_children(g) == UINT64_MAX || chunk->granule_class[i] != class_due(g))
+			return g;
+	}
+	for (unsigned int c = 0; c < BUDDY_CLASSES; c++) {
+		uint64_t set = chunk->some >> c & 1 ? chunk->granules[c] : 0;
+
+		if ((chunk->some >> c & 1) != (set != 0) || set & (seen | ~split))
+			return &chunk->granules[c];
+		for (seen |= set; set; set &= set - 1)
+			if (chunk->granule_class[mm_ctz(set)] != c)
+				return &chunk->granules[c];
+	}
+	for (; split; split &= split - 1)
+		if (chunk->granule_class[mm_ctz(split)] != NO_CLASS && !(seen & split & -split))
+			return chunk;
+	return NULL;
+}
+
+/* Should this list of a bank have that chunk? */
+static bool chunk_due(const struct chunk *chunk, unsigned int list)
+{
+	if (list < BUDDY_CLASSES)
+		return chunk->some >> list & 1;
+	return chunk->class == list - BUDDY_CLASSES;
+}
+
+/* Does a bank know its chunks? Adds its entries in lists to *linked. */
+static const void *bank_check(const struct byte_buddy *h, const struct buddy_piece *piece,
+			      const struct bank *bank, size_t *linked)
+{
+	uint64_t split = bank->node.marks.start & ~bank->node.marks.used;
+
+	for (uint64_t left = split; left; left &= left - 1) {
+		const void *broken =
+			chunk_check(h, piece, child_addr(BANK, bank->node.base, mm_ctz(left)));
+
+		if (broken)
+			return broken;
+	}
+	for (unsigned int list = 0; list < BANK_LISTS; list++) {
+		uint64_t set = bank->some >> list & 1 ? bank->chunks[list] : 0;
+		uint64_t due = 0;
+
+		for (uint64_t left = split; left; left &= left - 1) {
+			uintptr_t addr = child_addr(BANK, bank->node.base, mm_ctz(left));
+
+			if (chunk_due(chunk_of(piece, addr), list))
+				due |= left & -left;
+		}
+		if (set != due || (bank->some >> list & 1) != (set != 0))
+			return &bank->chunks[list];
+		if (set && !link_sound(&bank->links[list]))
+			return &bank->links[list];
+		*linked += set != 0;
+	}
+	return NULL;
+}
+
+static const void *node_check(const struct byte_buddy *h, const struct buddy_piece *piece,
+			      unsigned int level, uintptr_t addr, size_t *linked)
+{
+	const struct node *node = node_of(piece, level, addr);
+	uint64_t split = node->marks.start & ~node->marks.used;
+	const void *broken = NULL;
+
+	if (node->class != class_due(&node->marks) || node->piece != piece)
+		return node;
+	if (node->class != NO_CLASS && !link_sound(&node->link))
+		return &node->link;
+	*linked += node->class != NO_CLASS;
+	if (level == BANK)
+		return bank_check(h, piece, (const struct bank *)node, linked);
+	for (; split && !broken; split &= split - 1)
+		broken = node_check(h, piece, level - 1,
+				    child_addr(level, node->base, mm_ctz(split)), linked);
+	return broken;
+}
+
+/* The first block of a piece that is broken. Counts parked runs. */
+static const void *blocks_check(const struct byte_buddy *h, const struct buddy_piece *piece,
+				size_t *nparked)
 {
 	uintptr_t addr = piece->first;
 	size_t live = 0;
 
 	while (addr < piece->end) {
-		const struct granule *g = granule_of(piece, addr);
-		unsigned int bit = unit_in_granule(addr);
-		size_t units;
+		struct block b = block_at(piece, addr);
+		size_t nbytes = b.units << UNIT_SHIFT;
 
-		if (!starts_block(g, bit))
+		if (!b.units || nbytes > piece->end - addr)
 			return (const void *)addr;
-		units = block_units(g, bit);
-		if (!units || units > (piece->end - addr) >> UNIT_SHIFT)
+		if (b.state != BLOCK_FREE)
+			live += b.units;
+		if (b.state == BLOCK_LIVE && is_parked(h, addr, b.units))
+			b.state = BLOCK_PARKED;
+		if (MM_HARDEN >= 2 && b.state != BLOCK_LIVE && !poison_intact(addr, nbytes))
 			return (const void *)addr;
-		if (is_live(g, bit))
-			live += units << UNIT_SHIFT;
-		else if (!free_block_sound(h, addr, units))
-			return (const void *)addr;
-		else
-			++*nfree;
-		addr += units << UNIT_SHIFT;
+		*nparked += b.state == BLOCK_PARKED;
+		addr += nbytes;
 	}
-	return live == piece->live_bytes ? NULL : piece;
+	return live == piece->live_units ? NULL : piece;
 }
 
-/* Length of a list whose blocks all have this many units; more than `most` when it is broken. */
-static size_t list_length(const struct byte_buddy *h, unsigned int list, size_t units, size_t most)
+/* Is everything that was parked where the marks say so? Takes it off the count. */
+static const void *parked_check(const struct byte_buddy *h, size_t *nparked)
+{
+	for (size_t units = 1; units < BUDDY_PARKED_UNITS; units++) {
+		for (size_t i = 1; i <= h->depth[units]; i++) {
+			uintptr_t addr = h->parked[units][i];
+			const struct buddy_piece *piece = piece_search(h, addr);
+			struct block b = {BLOCK_FREE, 0};
+
+			if (piece)
+				b = block_at(piece, addr);
+			if (b.state != (units < NODE_CHILDREN ? BLOCK_PARKED : BLOCK_LIVE) ||
+			    b.units != units)
+				return &h->parked[units][i];
+			--*nparked;
+		}
+	}
+	return *nparked ? h->parked : NULL;
+}
+
+/* Are as many nodes in the lists as should be? */
+static const void *lists_check(const struct byte_buddy *h, size_t linked)
 {
 	size_t n = 0;
 
-	for (const struct buddy_link *b = h->lists[list]; b && n <= most; b = b->next, n++) {
-		uintptr_t addr = (uintptr_t)b;
-		const struct buddy_piece *piece =
-			const_plausible(h, b) ? piece_search(h, addr) : NULL;
-		unsigned int bit = unit_in_granule(addr);
-		const struct granule *g;
+	for (unsigned int list = 0; list < BUDDY_LISTS; list++) {
+		const struct buddy_link *b = h->lists[list];
 
-		if (!piece)
-			return most + 1;
-		g = granule_of(piece, addr);
-		if (!starts_block(g, bit) || is_live(g, bit) || block_units(g, bit) != units)
-			return most + 1;
-	}
-	return n;
-}
-
-/* Do the lists hold exactly the free blocks that the map shows? */
-static const void *lists_check(const struct byte_buddy *h, size_t nfree)
-{
-	size_t linked = 0;
-
-	for (unsigned int units = 1; units < BUDDY_BINS; units++) {
-		size_t n = list_length(h, units, units, nfree);
-
-		if (n > nfree || n > BIN_DEPTH)
-			return &h->lists[units];
-		linked += n;
-	}
-	for (unsigned int order = 0; order < BUDDY_ORDERS; order++) {
-		unsigned int list = BUDDY_BINS + order;
-		size_t n = list_length(h, list, (size_t)1 << order, nfree);
-
-		if (n > nfree || (n != 0) != (h->orders >> order & 1))
+		if ((b != NULL) != (h->some[list / 64] >> list % 64 & 1))
 			return &h->lists[list];
-		linked += n;
+		for (; b && n <= linked; b = b->next)
+			n++;
 	}
-	return linked == nfree ? NULL : h->lists;
+	return n == linked ? NULL : h->lists;
 }
 
 static const void *buddy_check(const struct byte_alloc *a)
 {
 	const struct byte_buddy *h = const_buddy_of(a);
-	size_t nfree = 0;
-	size_t empty = 0;
+	size_t nparked = 0, linked = 0, empty = 0;
+	const void *broken = NULL;
 
-	for (const struct buddy_piece *piece = h->pieces; piece; piece = piece->next) {
-		const void *broken = piece_check(h, piece, &nfree);
-
-		if (broken)
-			return broken;
-		empty += !piece->live_bytes;
+	for (const struct buddy_piece *p = piece_from(h, 0); p && !broken; p = piece_next(h, p)) {
+		broken = node_check(h, p, p->top, p->first, &linked);
+		if (!broken)
+			broken = blocks_check(h, p, &nparked);
+		empty += !p->live_units;
 	}
-	if (empty != h->empty_pieces)
-		return &h->empty_pieces;
-	return lists_check(h, nfree);
+	if (!broken && empty != h->empty_pieces)
+		broken = &h->empty_pieces;
+	if (!broken)
+		broken = parked_check(h, &nparked);
+	return broken ? broken : lists_check(h, linked);
 }
 
 const struct byte_ops byte_buddy_ops = {
 	.name = "buddy",
 	.init = buddy_init,
 	.add_memory = buddy_add_memory,
-	.alloc = buddy_alloc,
-	.dealloc = buddy_dealloc,
+	.alloc = byte_buddy_alloc,
+	.dealloc = byte_buddy_dealloc,
 	.resize = buddy_resize,
 	.grow_size = buddy_grow_size,
 	.take_free = buddy_take_free,

@@ -17,6 +17,12 @@
 #define HAS_FAST_buddy 0
 #define HAS_FAST       CAT(HAS_FAST_, ENGINE, )
 
+/* Engines whose usual calls have names, for the same reason. */
+#define HAS_NAMES_tlsf	0
+#define HAS_NAMES_slab	0
+#define HAS_NAMES_buddy 1
+#define HAS_NAMES	CAT(HAS_NAMES_, ENGINE, )
+
 static struct CAT(byte_, ENGINE, ) heap;
 
 const char *heap_name(void)
@@ -30,19 +36,33 @@ int heap_init(void *region, size_t size)
 	return OPS.init(&heap.base, region, size);
 }
 
-static __attribute__((noinline)) void *alloc_any(size_t size, size_t align)
-{
-	void *p = OPS.alloc_local ? OPS.alloc_local(&heap.base, size, align, 0) : NULL;
-
-	return p ? p : OPS.alloc(&heap.base, size, align);
-}
-
 /* Apart, so that no free makes room for the record of a fault that it does not have. */
 static __attribute__((noinline, cold)) void refuse(const void *p, size_t size, size_t align,
 						   enum mm_fault_kind kind)
 {
 	mm_fault_report(&(struct mm_fault){
 		.kind = kind, .allocator = OPS.name, .ptr = p, .layout = {size, align}});
+}
+
+#if HAS_NAMES
+__attribute__((flatten)) void *heap_alloc(size_t size, size_t align)
+{
+	return CAT(byte_, ENGINE, _alloc)(&heap.base, size, align);
+}
+
+__attribute__((flatten)) void heap_free(void *p, size_t size, size_t align)
+{
+	enum mm_fault_kind f = CAT(byte_, ENGINE, _dealloc)(&heap.base, p, size, align);
+
+	if (__builtin_expect(f != MM_FAULT_NONE, 0))
+		refuse(p, size, align, f);
+}
+#else
+static __attribute__((noinline)) void *alloc_any(size_t size, size_t align)
+{
+	void *p = OPS.alloc_local ? OPS.alloc_local(&heap.base, size, align, 0) : NULL;
+
+	return p ? p : OPS.alloc(&heap.base, size, align);
 }
 
 static __attribute__((noinline)) void free_any(void *p, size_t size, size_t align)
@@ -81,4 +101,5 @@ void heap_free(void *p, size_t size, size_t align)
 {
 	free_any(p, size, align);
 }
+#endif
 #endif

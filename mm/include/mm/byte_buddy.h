@@ -8,9 +8,15 @@
 
 extern const struct byte_ops byte_buddy_ops;
 
-/* Blocks of fewer units than this have a bin per size for lazy merging. */
-#define BUDDY_BINS   64
-#define BUDDY_ORDERS 48
+/* Runs of fewer units than this are parked for reuse, at most so many of each length. */
+#define BUDDY_PARKED_UNITS 256u
+#define BUDDY_PARKED_DEPTH 15u
+/* Granules whose place in the lists is out of date, at most. */
+#define BUDDY_PENDING 16u
+/* Lists of nodes: one for each length class of each level of the tree. */
+#define BUDDY_LEVELS  7u
+#define BUDDY_CLASSES 24u
+#define BUDDY_LISTS   (BUDDY_LEVELS * BUDDY_CLASSES)
 /* Freed blocks that hardening level 3 keeps from reuse. */
 #define BUDDY_QUARANTINE (MM_HARDEN >= 3 ? 64 : 1)
 
@@ -20,18 +26,25 @@ struct buddy_piece;
 /* Private to byte_buddy.c; here so that it can be placed in a static. */
 struct byte_buddy {
 	struct byte_alloc base;
-	uintptr_t first, span;	    /* of the piece that was used last */
-	struct buddy_piece *recent; /* that piece */
-	struct buddy_piece *pieces; /* by address */
-	uint64_t orders;	    /* bit o: lists[BUDDY_BINS + o] is not empty */
-	size_t empty_pieces;	    /* pieces without a live block */
-	size_t held_bytes;	    /* in quarantine */
-	bool broken;		    /* a broken link was met: rebuild the lists */
-	unsigned int held_next,
-		tick; /* next slot of the quarantine; operations since the last full check */
-	struct buddy_link *lists[BUDDY_BINS + BUDDY_ORDERS];
-	uint8_t depth[BUDDY_BINS]; /* upper bound of the blocks in a bin */
+	uintptr_t first, span;			/* of the piece that was used last */
+	uintptr_t granules;			/* and its marks */
+	struct buddy_piece *recent;		/* that piece */
+	struct buddy_piece *pieces;		/* a tree by address */
+	size_t empty_pieces;			/* pieces without a live or parked block */
+	size_t held_bytes;			/* in quarantine */
+	unsigned int held_next;			/* next slot of the quarantine */
+	unsigned int tick;			/* operations since the last full check */
+	uint64_t some[(BUDDY_LISTS + 63) / 64]; /* bit i: lists[i] is not empty */
+	struct buddy_link *lists[BUDDY_LISTS];
+	uint8_t depth[BUDDY_PARKED_UNITS]; /* parked runs of this length */
+	uintptr_t parked[BUDDY_PARKED_UNITS]
+			[BUDDY_PARKED_DEPTH + 1]; /* from 1 on; the first is 0 */
+	uintptr_t pending[BUDDY_PENDING];
 	uintptr_t held[BUDDY_QUARANTINE];
 };
+
+/* What the table has as alloc and dealloc, by name: for a user that can inline them. */
+void *byte_buddy_alloc(struct byte_alloc *a, size_t size, size_t align);
+enum mm_fault_kind byte_buddy_dealloc(struct byte_alloc *a, void *p, size_t size, size_t align);
 
 #endif
