@@ -248,6 +248,13 @@ misuse-test:
 
 .PHONY: misuse-test
 
+# Instructions of each hardening level, into docs/memory.md.
+harden-cost:
+	$(Q)scripts/setup.sh cost
+	$(Q)scripts/harden-cost.sh --write
+
+.PHONY: harden-cost
+
 # Lines and branches of mm/ that the tests take, merged over builds that differ.
 coverage:
 	$(Q)scripts/setup.sh test

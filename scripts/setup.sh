@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# setup.sh PURPOSE...   (run, test, bench, format, debug, aarch64, riscv64)
+# setup.sh PURPOSE...   (run, test, bench, cost, format, debug, aarch64, riscv64)
 # Says which tools are missing, installs them with apt (as root, or through sudo), and goes on.
 # SETUP=no: only say so and stop. On a system without apt: the names of the packages, and stop.
 set -eu
@@ -74,6 +74,10 @@ for purpose; do
         need sqlite3 sqlite3
         need redis-server redis-server
         need redis-benchmark redis-tools
+        ;;
+    cost)
+        need gcc gcc
+        need valgrind valgrind
         ;;
     debug) need gdb-multiarch gdb-multiarch ;;
     format)

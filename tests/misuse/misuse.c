@@ -401,7 +401,7 @@ static struct verdict judge(const struct byte_ops *ops, const struct misuse *m)
 {
 	struct verdict v = run_in_child(ops, m, false);
 
-	return v.found == NEVER && MM_HARDEN ? run_in_child(ops, m, true) : v;
+	return v.found == NEVER && MM_HARDEN > 0 ? run_in_child(ops, m, true) : v;
 }
 
 /*
@@ -448,8 +448,8 @@ int main(int argc, char **argv)
 			fflush(stdout);
 			if (!broken_promise(&misuses[i], e, v))
 				continue;
-			fprintf(stderr, "level %d, %s: %s: not found\n", MM_HARDEN,
-				engines[e]->name, misuses[i].what);
+			fprintf(stderr, "level %d, %s: %s: %s\n", MM_HARDEN, engines[e]->name,
+				misuses[i].what, v.found == CRASH ? "crash" : "not found");
 			broken = true;
 		}
 	return broken;
