@@ -43,14 +43,15 @@
  *
  * Hardening. 1: a free object bears a mark (64 secret bits, in its first word; behind it
  * where a constructor has been), removed by alloc: a free that finds it is a
- * double free. Lists are guarded: each link has a word that agrees with both of
+ * double free, and an object that comes from its slab without it was written to,
+ * or never free. Lists are guarded: each link has a word that agrees with both of
  * its pointers, which is verified before they are followed; a slab that is
  * found overwritten is cut out and never used again, what is live in it may still be
  * freed. 2: a word of canary behind every object, verified at free; poison in
  * what is free, verified before reuse (an object that fails is reported and
  * never handed out again); objects are handed out in random order. 3: freed
- * objects wait in a ring before they enter the magazine; the free objects of a
- * slab are verified when it is taken from, and all slabs at every 64th batch.
+ * objects wait in a ring before they enter the magazine; the bits of a slab
+ * are counted when it is taken from, and all slabs are verified at every 64th batch.
  *
  * Locks: registry_lock, then the pin of a CPU, then the lock of a cache. Pages
  * are taken under none of them and given back under the first at most.
@@ -159,6 +160,11 @@ struct cache_after {
 static struct mm_lock registry_lock;
 static struct cache *registry;
 static uint64_t created; /* caches ever */
+
+static inline bool likely(bool x)
+{
+	return __builtin_expect(x, 1);
+}
 
 static inline bool unlikely(bool x)
 {
@@ -487,6 +493,12 @@ static bool check_slabs(const struct cache *c, struct cache_after *found)
 	return true;
 }
 
+/* What can be told of a record in constant time, and at level 3 whether its bits are right. */
+static bool is_whole(const struct cache *c, const struct cache_slab *s)
+{
+	return intact(c, &s->link) && is_sealed(c, s) && (MM_HARDEN < 3 || is_counted(c, s));
+}
+
 static struct cache_link *first_with_room(struct cache *c)
 {
 	struct cache_link *l = c->list[PARTIAL].next;
@@ -502,33 +514,53 @@ static struct cache_slab *pick(struct cache *c, struct cache_after *after)
 	struct cache_link *l;
 
 	while ((l = first_with_room(c))) {
-		if (intact(c, l) && (MM_HARDEN < 3 || is_counted(c, slab_of(l))))
+		if (!MM_HARDEN || is_whole(c, slab_of(l)))
 			break;
 		lose(c, slab_of(l), after);
 	}
 	return l ? slab_of(l) : NULL;
 }
 
+static inline bool is_marked(const struct cache *c, const void *p)
+{
+	return MM_HARDEN && *mark_of(c, p) == c->secret;
+}
+
+/* What the bits say is free must be an object that looks free, at level 0 whatever it is. */
+static inline bool is_usable(const struct cache *c, const struct cache_slab *s, size_t i)
+{
+	return !MM_HARDEN || (i < c->nobjects && is_marked(c, object_at(c, s, i)));
+}
+
+/* Move objects to the magazine. If the bits do not agree with their number, none are taken. */
 static void take_objects(struct cache *c, struct cache_cpu *m, struct cache_slab *s, size_t want,
 			 struct cache_after *after)
 {
-	size_t n = m->count, before = s->nfree, taken;
+	size_t n = m->count, before = s->nfree, taken = 0;
 
 	for (size_t w = 0; n < want && w < words_of(c->nobjects); w++) {
 		uint64_t bits = s->free[w];
 
-		for (; bits && n < want; bits &= bits - 1)
-			m->object[n++] = object_at(c, s, w * 64 + mm_ctz(bits));
+		for (; bits && n < want; bits &= bits - 1, taken++) {
+			size_t i = w * 64 + mm_ctz(bits);
+
+			m->object[n] = object_at(c, s, i);
+			if (likely(is_usable(c, s, i)))
+				n++;
+			else
+				note_fault(after, MM_FAULT_WRITE_AFTER_FREE, m->object[n]);
+		}
 		s->free[w] = bits;
 	}
-	taken = n - m->count;
-	mm_store_relaxed(&m->count, n);
 	if (unlikely(taken > before || (n < want && taken < before))) {
 		lose(c, s, after);
 		return;
 	}
 	s->nfree = before - taken;
 	c->nfree -= taken;
+	if (unlikely(n - m->count < taken))
+		__atomic_fetch_add(&c->nlost, taken - (n - m->count), __ATOMIC_RELAXED);
+	mm_store_relaxed(&m->count, n);
 	relist(c, s, before, after);
 }
 
@@ -731,11 +763,6 @@ static bool find_slab(const struct cache *c, struct cache_cpu *m, const void *p)
 	m->window = r.start.value;
 	m->window_nbytes = nbytes < c->slab_bytes ? 0 : nbytes - c->slab_bytes + 1;
 	return know_slab(c, m, p);
-}
-
-static inline bool is_marked(const struct cache *c, const void *p)
-{
-	return MM_HARDEN && *mark_of(c, p) == c->secret;
 }
 
 /* No slab at p bears our seal. Is there one whose seal was overwritten, but not its link? */
@@ -1236,47 +1263,45 @@ void cache_log_all(void)
 			    s.nempty, s.nbroken, s.waste, s.lost);
 }
 
-/* A free object that a CPU keeps: ours, free, in no slab's bits, and there once. */
-static bool kept_once(const struct cache *c, const struct cache_cpu *m, size_t n)
+/* Is this a free object of ours that lies in no slab? */
+static bool is_kept(const struct cache *c, const void *p)
 {
-	const void *p = m->object[n];
 	const struct cache_slab *s = slab_at(c, p);
 	uint64_t offset = (uintptr_t)p - first_object(c, s);
 
 	if (!is_sealed(c, s) || offset * c->factor >= c->span || !is_untouched(c, p))
 		return false;
-	if (s->nfree != LOST && lies_here(s, index_of(c, s, p)))
-		return false;
+	return s->nfree == LOST || !lies_here(s, index_of(c, s, p));
+}
+
+static bool is_first(const struct cache_cpu *m, size_t n)
+{
 	for (size_t i = 0; i < n; i++)
-		if (m->object[i] == p)
+		if (m->object[i] == m->object[n])
 			return false;
 	return true;
 }
 
-static bool check_magazine(const struct cache *c, const struct cache_cpu *m,
-			   struct cache_after *found)
+/* What the CPU keeps: the first object that is wrong, or is there twice. */
+static const void *check_part(const struct cache *c, const struct cache_cpu *m)
 {
 	for (size_t i = 0; i < m->count; i++)
-		if (!kept_once(c, m, i)) {
-			note_fault(found, MM_FAULT_CORRUPT, m->object[i]);
-			return false;
-		}
-	for (uint32_t i = 0; i < CACHE_WAITING; i++)
-		if (m->waiting[i] && !is_untouched(c, m->waiting[i])) {
-			note_fault(found, MM_FAULT_WRITE_AFTER_FREE, m->waiting[i]);
-			return false;
-		}
-	return true;
+		if (!is_kept(c, m->object[i]) || !is_first(m, i))
+			return m->object[i];
+	for (size_t i = 0; i < CACHE_WAITING; i++)
+		if (m->waiting[i] && !is_kept(c, m->waiting[i]))
+			return m->waiting[i];
+	return NULL;
 }
 
 const void *cache_check(struct cache *c)
 {
 	struct cache_after found = {0};
 	unsigned long state = mm_port_lock(&c->lock);
-	bool whole = check_slabs(c, &found);
 
-	for (unsigned int i = 0; whole && i < MM_MAX_CPUS; i++)
-		whole = check_magazine(c, &c->cpu[i], &found);
+	(void)check_slabs(c, &found);
+	for (unsigned int i = 0; !found.broken && i < MM_MAX_CPUS; i++)
+		found.broken = check_part(c, &c->cpu[i]);
 	mm_port_unlock(&c->lock, state);
 	return found.broken;
 }

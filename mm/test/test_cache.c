@@ -537,90 +537,229 @@ static int find_written(struct cache *c, const void *written)
 	return 0;
 }
 
-/* From level 1 on the walk sees the first word, from level 2 on all. */
+/*
+ * An object is written to while it is free, in a magazine or in its slab. From level 1 on
+ * the walk sees the first word, and so does the next use if it lay in its slab; from
+ * level 2 on both see everything.
+ */
+static int write_after_free(size_t place, bool in_slab)
+{
+	bool seen = MM_HARDEN >= 2 || (MM_HARDEN && !place);
+	struct cache *c = cache_create(culprit, 40, 8);
+	void *neighbour;
+	uint8_t *p;
+
+	CHECK_OR(c, -1);
+	p = cache_alloc(c);
+	neighbour = cache_alloc(c);
+	CHECK_OR(p && neighbour && cache_free(c, p) == ALLOC_OK && !cache_check(c), -1);
+	if (in_slab)
+		(void)cache_shrink(c);
+	p[place] ^= 0x10;
+	CHECK_OR(cache_check(c) == (seen ? p : NULL), -1);
+	if (MM_HARDEN >= 2 || (seen && in_slab))
+		CHECK_OR(!find_written(c, p), -1);
+	else
+		CHECK_OR(take_many(c) == MANY && free_many(c, MANY), -1);
+	CHECK_OR(cache_free(c, neighbour) == ALLOC_OK, -1);
+	CHECK_OR(!cache_check(c) && !cache_destroy(c), -1);
+	return 0;
+}
+
 SELFTEST(mm, cache_write_after_free)
 {
 	static const size_t places[] = {0, 8, 21, 39};
-	struct cache *c;
-	uint8_t *p;
-	void *neighbour;
 
 	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-		bool seen = MM_HARDEN >= 2 || (MM_HARDEN && !places[i]);
-
-		c = cache_create(culprit, 40, 8);
-		CHECK(c);
-		p = cache_alloc(c);
-		neighbour = cache_alloc(c);
-		CHECK(p && neighbour && cache_free(c, p) == ALLOC_OK && !cache_check(c));
-		p[places[i]] ^= 0x10;
-		CHECK(cache_check(c) == (seen ? p : NULL));
-		if (MM_HARDEN >= 2)
-			CHECK(!find_written(c, p));
-		else
-			CHECK(take_many(c) == MANY && free_many(c, MANY));
-		CHECK(cache_free(c, neighbour) == ALLOC_OK);
-		CHECK(!cache_check(c) && !cache_destroy(c));
+		CHECK(!write_after_free(places[i], false));
+		CHECK(!write_after_free(places[i], true));
 	}
+}
+
+/* A double free that the mark does not show any more is seen when the object returns to its slab.
+ */
+SELFTEST(mm, cache_double_free_unmarked)
+{
+	struct cache *c = cache_create(culprit, 40, 8);
+	unsigned long before = mm_fault_count();
+	void *p, *neighbour;
+
+	CHECK(c);
+	p = cache_alloc(c);
+	neighbour = cache_alloc(c);
+	CHECK(p && neighbour && cache_free(c, p) == ALLOC_OK);
+	(void)cache_shrink(c);
+	*(uint64_t *)p = 0;
+	CHECK(cache_free(c, p) == ALLOC_OK);
+	CHECK(cache_check(c) == p);
+	mm_fault_expect(true);
+	(void)cache_shrink(c);
+	mm_fault_expect(false);
+	CHECK(mm_fault_count() == before + 1 && mm_fault_last().kind == MM_FAULT_DOUBLE_FREE);
+	CHECK(mm_fault_last().ptr == p && mm_fault_last().allocator == culprit);
+	CHECK(!cache_check(c) && cache_free(c, neighbour) == ALLOC_OK && !cache_destroy(c));
 }
 
 /* --- Overwritten records --- */
 
-#define BROKEN_SIZE  1000u
-#define BROKEN_PAGES 2u /* of a slab for that size */
+/* Words of the record at the start of a slab. */
+enum { SEAL, NEXT, PREV, GUARD, NFREE, BITS, RECORD_WORDS };
 
-/* The address of a word of the record of an object's slab. */
-static uint64_t *record_word(struct cache *c, void *object, size_t i)
+#define SMASHED_SIZE  1000u
+#define SMASHED_PAGES 2u /* of a slab for that size */
+#define SMASHED_SLAB  (SMASHED_PAGES * MM_PAGE_SIZE)
+
+static uint64_t *record_of(const void *object)
 {
-	uintptr_t slab = (uintptr_t)object & ~(cache_get_stats(c).slab_bytes - 1);
-
-	return (uint64_t *)slab + i;
+	return (uint64_t *)((uintptr_t)object & ~(SMASHED_SLAB - 1));
 }
 
-/*
- * Overwrite words [from, to) of a slab's record, then use the cache up and down: it is
- * noticed, others' objects stay whole, and the cache goes on without that slab.
- */
-static int survive_smashed(size_t from, size_t to)
+static void smash(const void *object, size_t from, size_t to)
 {
-	struct cache *c = cache_create(culprit, BROKEN_SIZE, 8);
-	unsigned long before = mm_fault_count();
+	for (size_t i = from; i < to; i++)
+		record_of(object)[i] = 0x4141414141414141;
+}
+
+static struct cache *start_smashing(void)
+{
+	struct cache *c = cache_create(culprit, SMASHED_SIZE, 8);
+
+	CHECK_OR(c && take_many(c) == MANY, NULL);
+	CHECK_OR(cache_get_stats(c).slab_bytes == SMASHED_SLAB, NULL);
+	for (size_t i = 0; i < MANY; i++)
+		__builtin_memset(many[i], (int)i, SMASHED_SIZE);
+	return c;
+}
+
+/* Free every step-th object from the first on, that is not free yet. How many were refused. */
+static size_t free_some(struct cache *c, size_t first, size_t step)
+{
 	size_t refusals = 0;
 
-	CHECK_OR(c && take_many(c) == MANY, -1);
-	CHECK_OR(cache_get_stats(c).slab_bytes == BROKEN_PAGES * MM_PAGE_SIZE, -1);
-	for (size_t i = 0; i < MANY; i++)
-		__builtin_memset(many[i], (int)i, BROKEN_SIZE);
-	for (size_t i = from; i < to; i++)
-		*record_word(c, many[MANY / 2], i) = 0x4141414141414141;
-	CHECK_OR(cache_check(c), -1);
-	mm_fault_expect(true);
-	for (size_t i = 0; i < MANY; i++) {
-		CHECK_OR(((uint8_t *)many[i])[BROKEN_SIZE - 1] == (uint8_t)i, -1);
-		refusals += cache_free(c, many[i]) != ALLOC_OK;
+	for (size_t i = first; i < MANY; i += step) {
+		refusals += many[i] && cache_free(c, many[i]) != ALLOC_OK;
+		many[i] = NULL;
 	}
+	return refusals;
+}
+
+static bool others_intact(void)
+{
+	for (size_t i = 0; i < MANY; i++)
+		if (many[i] && ((uint8_t *)many[i])[SMASHED_SIZE - 1] != (uint8_t)i)
+			return false;
+	return true;
+}
+
+/* The cache goes on without the one slab, and says so. */
+static int end_smashing(struct cache *c, unsigned long faults)
+{
 	(void)cache_shrink(c);
 	CHECK_OR(take_many(c) == MANY && free_many(c, MANY), -1);
 	(void)cache_shrink(c);
 	mm_fault_expect(false);
-	CHECK_OR(mm_fault_count() > before, -1);
-	CHECK_OR(refusals <= cache_get_stats(c).slab_objects, -1);
+	CHECK_OR(mm_fault_count() > faults && mm_fault_last().allocator == culprit, -1);
 	CHECK_OR(cache_get_stats(c).nbroken == 1 && !cache_get_stats(c).live, -1);
 	CHECK_OR(!cache_check(c) && !cache_destroy(c), -1);
 	return 0;
 }
 
+/* A full slab is smashed; it is noticed, and the objects of the others stay whole. */
+static int smash_full(size_t from, size_t to)
+{
+	unsigned long faults = mm_fault_count();
+	struct cache *c = start_smashing();
+
+	CHECK_OR(c, -1);
+	smash(many[MANY / 2], from, to);
+	CHECK_OR(cache_check(c), -1);
+	mm_fault_expect(true);
+	for (size_t i = 0; i < 7; i++) {
+		CHECK_OR(others_intact(), -1);
+		CHECK_OR(free_some(c, i, 7) <= cache_get_stats(c).slab_objects, -1);
+	}
+	return end_smashing(c, faults);
+}
+
+/* A slab from which some objects are free is smashed, then objects are wanted. */
+static int smash_partial(size_t from, size_t to)
+{
+	unsigned long faults = mm_fault_count();
+	struct cache *c = start_smashing();
+	void *more[MANY];
+	size_t n = 0;
+
+	CHECK_OR(c && !free_some(c, 0, 2), -1);
+	(void)cache_shrink(c);
+	smash(many[1], from, to);
+	CHECK_OR(cache_check(c), -1);
+	mm_fault_expect(true);
+	for (; n < MANY; n++) {
+		more[n] = cache_alloc(c);
+		CHECK_OR(more[n], -1);
+		__builtin_memset(more[n], 0x55, SMASHED_SIZE);
+	}
+	CHECK_OR(others_intact(), -1);
+	while (n--)
+		CHECK_OR(cache_free(c, more[n]) == ALLOC_OK, -1);
+	CHECK_OR(free_some(c, 1, 2) <= cache_get_stats(c).slab_objects, -1);
+	return end_smashing(c, faults);
+}
+
+/* The slab that frees go to without a look at its record. */
+static int smash_last_hit(void)
+{
+	unsigned long faults = mm_fault_count();
+	struct cache *c = start_smashing();
+	uint64_t *record;
+
+	CHECK_OR(c && cache_free(c, many[0]) == ALLOC_OK, -1);
+	record = record_of(many[0]);
+	many[0] = NULL;
+	smash(record, SEAL, SEAL + 1);
+	mm_fault_expect(true);
+	for (size_t i = 1; i < MANY; i++)
+		if (record_of(many[i]) == record) {
+			CHECK_OR(cache_free(c, many[i]) == ALLOC_OK, -1);
+			many[i] = NULL;
+		}
+	CHECK_OR(!free_some(c, 0, 1), -1);
+	return end_smashing(c, faults);
+}
+
+/* The empty slab that a cache keeps, when it is to be given back. */
+static int smash_empty(void)
+{
+	unsigned long faults = mm_fault_count();
+	struct cache *c = start_smashing();
+	size_t i = 0;
+
+	CHECK_OR(c && free_many(c, MANY), -1);
+	CHECK_OR(cache_get_stats(c).nempty, -1);
+	while (i < MANY && (!record_of(many[i])[SEAL] ||
+			    record_of(many[i])[NFREE] != cache_get_stats(c).slab_objects))
+		i++;
+	CHECK_OR(i < MANY, -1);
+	smash(many[i], NEXT, PREV);
+	mm_fault_expect(true);
+	return end_smashing(c, faults);
+}
+
 /* The memory of a slab with a broken record is never used again. */
-SELFTEST_KEEPS(mm, cache_smashed_record, 6 * BROKEN_PAGES)
+SELFTEST_KEEPS(mm, cache_smashed_record, 16 * SMASHED_PAGES)
 {
 	if (!MM_HARDEN) {
 		selftest_skip("level 0 follows every link");
 		return;
 	}
-	CHECK(!survive_smashed(0, 1)); /* the seal */
-	CHECK(!survive_smashed(1, 2)); /* a link */
-	CHECK(!survive_smashed(2, 3));
-	CHECK(!survive_smashed(1, 3));
-	CHECK(!survive_smashed(3, 4)); /* its guard */
-	CHECK(!survive_smashed(0, 6)); /* everything */
+	for (size_t i = SEAL; i <= GUARD; i++) {
+		CHECK(!smash_full(i, i + 1));
+		CHECK(!smash_partial(i, i + 1));
+	}
+	CHECK(!smash_full(NEXT, GUARD));
+	CHECK(!smash_full(SEAL, RECORD_WORDS));
+	CHECK(!smash_partial(SEAL, RECORD_WORDS));
+	CHECK(!smash_partial(NFREE, NFREE + 1));
+	CHECK(!smash_last_hit());
+	CHECK(!smash_empty());
 }
