@@ -12,7 +12,7 @@ FIGURES = (("instr", "instructions per operation"), ("worst", "worst single oper
 
 
 def geometric_mean(values):
-    return math.exp(sum(map(math.log, values)) / len(values)) if values else None
+    return math.exp(sum(map(math.log, values)) / len(values))
 
 
 def is_synthetic(trace):
@@ -35,27 +35,30 @@ def allocators_of(lines):
     return distinct((r["allocator"], r["harden"]) for r in lines)
 
 
-def mean_line(chosen, which):
+def mean_line(chosen, which, common):
     """The worst operation is a maximum, not a mean; memory and time are measured on this machine only."""
     good = [r for r in chosen if "error" not in r]
     line = {"bench": "mean", "arch": chosen[0]["arch"], "allocator": chosen[0]["allocator"],
-            "harden": chosen[0]["harden"], "traces": which, "of": len(chosen), "good": len(good)}
-    if good:
-        line["worst"] = max(r["worst"] for r in good)
-        line.update({k: round(geometric_mean([r[k] for r in good]), 4)
-                     for k in ("instr", "memory_ratio", "ns") if k in good[0]})
+            "harden": chosen[0]["harden"], "traces": which, "of": len(chosen), "good": len(good),
+            "worst": max((r["worst"] for r in good), default=None)}
+    shared = [r for r in good if r["trace"] in common]
+    for key in ("instr", "memory_ratio", "ns"):
+        if shared and key in shared[0]:
+            line[key] = round(geometric_mean([r[key] for r in shared]), 4)
     return line
 
 
 def geometric_means(results):
-    """One line per architecture, allocator and set of traces: the recorded ones, and all."""
+    """One line per architecture, allocator and set of traces: the recorded ones, and all. A trace that one allocator
+    could not do is in nobody's mean, so that means can be compared."""
     means = []
     for arch in distinct(r["arch"] for r in results if r["bench"] == "trace"):
         lines = replays(results, arch)
+        common = set(traces_of(lines)) - {r["trace"] for r in lines if "error" in r}
         for allocator in allocators_of(lines):
             mine = [r for r in lines if (r["allocator"], r["harden"]) == allocator]
             real = [r for r in mine if not is_synthetic(r["trace"])]
-            means += [mean_line(chosen, which) for which, chosen in (("real", real), ("all", mine)) if chosen]
+            means += [mean_line(chosen, which, common) for which, chosen in (("real", real), ("all", mine)) if chosen]
     return means
 
 
@@ -89,7 +92,8 @@ def summary_table(results):
     return ("Allocators: geometric means",
             "The first four columns are over the recorded traces, the next three over all. The worst operation is the "
             "maximum. Memory: the smallest region that completes the trace, or for peers how far the process grows, over "
-            "the peak of live bytes. h0, h1: hardening level. ns/op is noisy.", rows)
+            "the peak of live bytes. h0, h1: hardening level. ns/op is noisy. traces: how many it could do; one that somebody "
+            "could not do is in nobody's mean.", rows)
 
 
 def trace_table(results, key, title, arch="host"):
