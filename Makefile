@@ -302,7 +302,7 @@ fuzz-mm: $(FUZZ_TARGETS:%=$(FUZZ_DIR)/%)
 BENCH_DIR   ?= build/bench
 BENCH_ARCH  ?= host
 BENCH_CC     = $(LIB_CC_$(BENCH_ARCH))
-BENCH_FLAGS  = $(WARN) -O2 -g -fPIC -flto -fvisibility=hidden $(INC_mm) -Imm -DMM_HARDEN=$(HARDEN) \
+BENCH_FLAGS  = $(WARN) -O2 -fno-tree-slp-vectorize -g -fPIC -flto -fvisibility=hidden $(INC_mm) -Imm -DMM_HARDEN=$(HARDEN) \
 	       $(filter -DMM_FAST_BITS=% -mgeneral-regs-only -mstrict-align -mno-outline-atomics,$(LIB_FLAGS_$(BENCH_ARCH))) \
 	       -DMM_MAX_CPUS=1 -DMM_PORT_INLINE='"../../../bench/plugins/port_bench.h"'
 BENCH_PLUGINS := $(ENGINES:%=$(BENCH_DIR)/mica-%.so) $(ENGINES:%=$(BENCH_DIR)/mica-global-%.so) \

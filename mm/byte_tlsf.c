@@ -63,42 +63,53 @@
 #include "bits.h"
 
 #define UNIT	     ((size_t)8)
-#define HEADER	     sizeof(uint64_t)
-#define MIN_BLOCK    ((size_t)32) /* the least that can be in a list */
+#define MIN_BLOCK    (3 * UNIT) /* the least that can be in a list, and that a request takes */
 #define TAIL	     (MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
-#define LINEAR	     ((size_t)512) /* sizes below have lists of their own */
-#define LINEAR_LOG   9u
+#define LINEAR	     ((size_t)1024) /* sizes below have lists of their own */
 #define COL_LOG	     6u
-#define NLISTS	     (TLSF_ROWS * TLSF_COLS)
-#define BLOCK_LIMIT  ((size_t)1 << (LINEAR_LOG + TLSF_ROWS - 1))
+#define NLISTS	     ((size_t)TLSF_ROWS * TLSF_COLS)
+#define BLOCK_LIMIT  ((size_t)1 << (TLSF_ROWS + 8))
 #define SCAN_DEPTH   4u
+#define CELL_SHIFT   9u /* a cell of the map tells of 512 bytes */
+#define CELL_SPAN    ((size_t)1 << CELL_SHIFT)
+#define FRAME_SHIFT  15u		 /* a frame is a run of cells that are cleared together */
+#define EAGER	     ((size_t)256 << 20) /* the part of a piece whose map is cleared at once */
 #define SLACK	     0xca
 #define POISON	     0xdfdfdfdfdfdfdfdfu
+#define LOOK_BACK    16u /* cells, to tell a double free */
+#define LOOK_AHEAD   16u /* cells, to tell a wrong size */
 #define AUDIT_PERIOD 64u
+#define COLD	     static __attribute__((noinline))
+#define HOT	     static inline __attribute__((always_inline))
 
-/* The header word: seal in the top 16 bits, size, three flags. */
-#define FREE	   ((uint64_t)1)
-#define PREV_FREE  ((uint64_t)2)
-#define WHOLE	   ((uint64_t)4) /* of a free block: it is all of its piece */
-#define HELD	   ((uint64_t)4) /* of a block not free: in a quick bin or the quarantine */
-#define SEAL_SHIFT 48u
-#define SEAL_MASK  (MM_HARDEN ? ~(uint64_t)0 << SEAL_SHIFT : 0)
-#define SIZE_MASK  (~SEAL_MASK & ~(uint64_t)7)
+/* 64 units of memory, a bit each. Between two blocks there is a boundary: its unit is the first
+ * of a live block, or exactly one of its sides is free. No other unit has a bit. */
+struct tlsf_cell {
+	uint64_t live; /* a live block starts here */
+	uint64_t edge; /* free memory starts or ends here */
+};
 
+/* A free block. Its last word repeats the tag, unless that is the word of `at`. */
 struct tlsf_block {
-	uint64_t head;
-	struct tlsf_block *next; /* this and the following only in free blocks */
-	struct tlsf_block **at;	 /* what points to this one */
+	uint64_t tag; /* size in bytes | 1 */
+	struct tlsf_block *next;
+	struct tlsf_block **at; /* what points to this one */
 };
 
 struct tlsf_piece {
-	uint64_t sentinel; /* a header of size 0 */
-	struct tlsf_piece *next;
+	struct tlsf_view view;
+	struct tlsf_piece *next;	 /* by address */
+	struct tlsf_piece *left, *right; /* in the tree */
 	struct tlsf_piece *next_empty, **at_empty;
-	uintptr_t first; /* the first block */
-	void *start;	 /* as it was given */
+	uintptr_t frames; /* where the byte of frame 0 would be: is it cleared? */
+	void *start;	  /* as it was given */
 	size_t nbytes;
 };
+
+static inline bool unlikely(bool x)
+{
+	return __builtin_expect(x, 0);
+}
 
 static inline struct byte_tlsf *tlsf_of(struct byte_alloc *a)
 {
@@ -110,101 +121,97 @@ static inline const struct byte_tlsf *const_tlsf_of(const struct byte_alloc *a)
 	return (const struct byte_tlsf *)a;
 }
 
-/* --- Blocks ----------------------------------------------------------------- */
+/* --- Sizes and free blocks -------------------------------------------------- */
+
+/* The size of the block that serves a request that any block is aligned for. */
+static inline size_t small_bytes(size_t size)
+{
+	size_t nbytes = (size + TAIL + UNIT - 1) & ~(UNIT - 1);
+
+	return nbytes < MIN_BLOCK ? MIN_BLOCK : nbytes;
+}
+
+/* The size of the block that serves a request. Exact: it follows from the layout alone. */
+static inline size_t block_bytes(size_t size, size_t align)
+{
+	size_t nbytes = small_bytes(size);
+
+	return align > UNIT ? (nbytes + UNIT) & ~(2 * UNIT - 1) : nbytes;
+}
 
 static inline struct tlsf_block *block_at(uintptr_t addr)
 {
 	return (struct tlsf_block *)addr;
 }
 
-static inline struct tlsf_block *block_of(const void *p)
-{
-	return block_at((uintptr_t)p - HEADER);
-}
-
-static inline uintptr_t payload(const struct tlsf_block *b)
-{
-	return (uintptr_t)b + HEADER;
-}
-
 static inline size_t size_of(const struct tlsf_block *b)
 {
-	return b->head & SIZE_MASK;
+	return b->tag - 1;
 }
 
-static inline struct tlsf_block *block_after(const struct tlsf_block *b, size_t nbytes)
+static inline uint64_t *last_word(const struct tlsf_block *b, size_t nbytes)
 {
-	return block_at((uintptr_t)b + nbytes);
+	return (uint64_t *)((uintptr_t)b + nbytes) - 1;
 }
 
-static inline uint64_t *footer(const struct tlsf_block *b, size_t nbytes)
+/* The last word of a block of 24 bytes is a pointer, which is even. */
+static inline size_t size_before(uintptr_t addr)
 {
-	return (uint64_t *)((uintptr_t)b + nbytes - HEADER);
+	uint64_t word = ((const uint64_t *)addr)[-1];
+
+	return word & 1 ? word - 1 : MIN_BLOCK;
 }
 
-static inline void set_free(struct tlsf_block *b, uint64_t head)
+/* Before the block is put into a list, as the links may be where the second tag is. */
+static inline void set_tags(struct tlsf_block *b, size_t nbytes)
 {
-	b->head = head;
-	*footer(b, head & SIZE_MASK) = head;
-}
-
-/* Pre: PREV_FREE of b. */
-static inline struct tlsf_block *block_before(const struct tlsf_block *b)
-{
-	return block_at((uintptr_t)b - (((const uint64_t *)b)[-1] & SIZE_MASK));
-}
-
-/* The size of the block that serves a request. Exact: it follows from the layout alone. */
-static inline size_t block_bytes(size_t size, size_t align)
-{
-	size_t nbytes = (size + HEADER + TAIL + UNIT - 1) & ~(UNIT - 1);
-
-	if (align > UNIT)
-		nbytes = (nbytes + UNIT) & ~(2 * UNIT - 1);
-	return nbytes < MIN_BLOCK ? MIN_BLOCK : nbytes;
-}
-
-/* Shifts of the second factor differ in their top bits, so alignments are told apart for sure. */
-static inline uint64_t seal(const struct byte_tlsf *h, uintptr_t p, size_t size, size_t align)
-{
-	if (!MM_HARDEN)
-		return 0;
-	return ((p ^ h->secret) * 0x9e3779b97f4a7c15u + align * 0x03f79d71b4cb0a89u +
-		((uint64_t)size << SEAL_SHIFT)) &
-	       SEAL_MASK;
+	b->tag = nbytes | 1;
+	*last_word(b, nbytes) = nbytes | 1;
 }
 
 /* --- Pieces of memory ------------------------------------------------------- */
 
-static inline uintptr_t piece_end(const struct tlsf_piece *piece)
+static inline bool in_view(const struct tlsf_view *v, uintptr_t addr)
 {
-	return (uintptr_t)piece;
+	return addr - v->first < v->span;
 }
 
-static const struct tlsf_piece *piece_search(const struct byte_tlsf *h, uintptr_t addr)
+static inline uintptr_t view_end(const struct tlsf_view *v)
 {
-	const struct tlsf_piece *piece = h->pieces;
+	return v->first + v->span;
+}
 
-	while (piece && addr - piece->first >= piece_end(piece) - piece->first)
-		piece = piece->next;
+/* The piece with this address in its blocks, or NULL. */
+static struct tlsf_piece *piece_search(const struct byte_tlsf *h, uintptr_t addr)
+{
+	struct tlsf_piece *piece = h->root;
+
+	while (piece && !in_view(&piece->view, addr))
+		piece = addr < piece->view.first ? piece->left : piece->right;
 	return piece;
 }
 
-static __attribute__((noinline)) bool piece_switch(struct byte_tlsf *h, uintptr_t addr)
+COLD bool view_switch(struct byte_tlsf *h, uintptr_t addr)
 {
-	const struct tlsf_piece *piece = piece_search(h, addr);
+	struct tlsf_piece *piece = piece_search(h, addr);
 
-	if (!piece || !MM_HARDEN)
+	if (!piece)
 		return false;
-	h->first = piece->first;
-	h->span = piece_end(piece) - piece->first;
+	h->view = piece->view;
+	h->current = piece;
 	return true;
 }
 
-/* Is this an address in the blocks of some piece, which is then the one used last? */
-static inline bool owns(struct byte_tlsf *h, uintptr_t addr)
+/* Make the piece of this address the one used last. False: there is none. */
+static inline bool view(struct byte_tlsf *h, uintptr_t addr)
 {
-	return addr - h->first < h->span || piece_switch(h, addr);
+	return in_view(&h->view, addr) || view_switch(h, addr);
+}
+
+/* Is this an address in the blocks of any piece? */
+static inline bool owns(const struct byte_tlsf *h, uintptr_t addr)
+{
+	return in_view(&h->view, addr) || piece_search(h, addr);
 }
 
 static void piece_add_empty(struct byte_tlsf *h, struct tlsf_piece *piece)
@@ -223,6 +230,132 @@ static void piece_remove_empty(struct tlsf_piece *piece)
 		piece->next_empty->at_empty = piece->at_empty;
 }
 
+/* Is this all of the piece in view? */
+static inline bool is_whole(const struct byte_tlsf *h, const struct tlsf_block *b, size_t nbytes)
+{
+	return nbytes == h->view.span && (uintptr_t)b == h->view.first;
+}
+
+/* --- The map ---------------------------------------------------------------- */
+
+static inline struct tlsf_cell *cell_at(uintptr_t map, uintptr_t addr)
+{
+	return (struct tlsf_cell *)(map + (addr >> CELL_SHIFT) * sizeof(struct tlsf_cell));
+}
+
+static inline unsigned int bit_of(uintptr_t addr)
+{
+	return addr / UNIT % 64;
+}
+
+static inline uint64_t mask_of(uintptr_t addr)
+{
+	return (uint64_t)1 << bit_of(addr);
+}
+
+static inline bool live_at(const struct tlsf_view *v, uintptr_t addr)
+{
+	return cell_at(v->map, addr)->live & mask_of(addr);
+}
+
+static inline bool edge_at(const struct tlsf_view *v, uintptr_t addr)
+{
+	return cell_at(v->map, addr)->edge & mask_of(addr);
+}
+
+/* Join what ends and what starts here into one live block, or part it. */
+static inline void flip_live(const struct tlsf_view *v, uintptr_t addr)
+{
+	cell_at(v->map, addr)->live ^= mask_of(addr);
+}
+
+/*
+ * Free memory from one address to another becomes a live block or the reverse, whatever
+ * lies around it. Each end tells whether free memory met live memory there before.
+ */
+static inline uint64_t flip_start(uintptr_t map, uintptr_t addr)
+{
+	struct tlsf_cell *c = cell_at(map, addr);
+	uint64_t mask = mask_of(addr);
+	uint64_t edge = c->edge;
+
+	c->live ^= mask;
+	c->edge = edge ^ mask;
+	return edge & mask;
+}
+
+static inline uint64_t flip_end(uintptr_t map, uintptr_t addr)
+{
+	struct tlsf_cell *c = cell_at(map, addr);
+	uint64_t mask = mask_of(addr);
+	uint64_t edge = c->edge;
+
+	c->edge = edge ^ mask;
+	return edge & mask;
+}
+
+static inline void flip(uintptr_t map, uintptr_t start, uintptr_t end)
+{
+	(void)flip_start(map, start);
+	(void)flip_end(map, end);
+}
+
+static inline uint8_t *frame_at(const struct tlsf_piece *piece, uintptr_t addr)
+{
+	return (uint8_t *)(piece->frames + (addr >> FRAME_SHIFT));
+}
+
+/* Has the map been cleared here? */
+static inline bool is_prepared(const struct tlsf_piece *piece, uintptr_t addr)
+{
+	return addr < piece->view.fresh || *frame_at(piece, addr);
+}
+
+static void frame_clear(const struct tlsf_piece *piece, uintptr_t addr)
+{
+	uintptr_t start = mm_align_down(addr, (size_t)1 << FRAME_SHIFT);
+
+	if (is_prepared(piece, addr))
+		return;
+	*frame_at(piece, addr) = 1;
+	__builtin_memset(cell_at(piece->view.map, start), 0,
+			 sizeof(struct tlsf_cell) << (FRAME_SHIFT - CELL_SHIFT));
+}
+
+/* This cell and the one after it, which a check of the block that starts here looks at, too. */
+COLD void map_clear(const struct tlsf_piece *piece, uintptr_t addr)
+{
+	frame_clear(piece, addr);
+	frame_clear(piece, addr + CELL_SPAN);
+}
+
+/* Before the first boundary is made here. */
+static inline void map_prepare(const struct byte_tlsf *h, uintptr_t addr)
+{
+	if (addr >= h->view.fresh)
+		map_clear(h->current, addr);
+}
+
+/* The next boundary of a piece after this address, which is below its end. */
+static uintptr_t next_boundary(const struct tlsf_piece *piece, uintptr_t addr)
+{
+	uintptr_t cell = addr >> CELL_SHIFT;
+	uint64_t skip = ~(uint64_t)1 << bit_of(addr);
+
+	for (;; cell++, skip = ~(uint64_t)0) {
+		const struct tlsf_cell *c = cell_at(piece->view.map, cell << CELL_SHIFT);
+		uint64_t bits;
+
+		if (!is_prepared(piece, cell << CELL_SHIFT)) {
+			cell |= ((uintptr_t)1 << (FRAME_SHIFT - CELL_SHIFT)) - 1;
+			continue;
+		}
+		bits = (c->live | c->edge) & skip;
+		if (bits)
+			return (cell << CELL_SHIFT) + mm_ctz(bits) * UNIT;
+	}
+}
+
 /* --- Free lists ------------------------------------------------------------- */
 
 /* The list that a block of this size belongs to. */
@@ -233,10 +366,10 @@ static inline size_t list_of(size_t nbytes)
 	if (nbytes < LINEAR)
 		return nbytes / UNIT;
 	log = mm_fls(nbytes);
-	return ((size_t)(log - LINEAR_LOG) << COL_LOG) + (nbytes >> (log - COL_LOG));
+	return ((size_t)(log - 9) << COL_LOG) + (nbytes >> (log - COL_LOG));
 }
 
-static inline void list_insert_at(struct byte_tlsf *h, struct tlsf_block *b, size_t i)
+HOT void list_insert(struct byte_tlsf *h, struct tlsf_block *b, size_t i)
 {
 	struct tlsf_block *next = h->lists[i];
 
@@ -251,11 +384,6 @@ static inline void list_insert_at(struct byte_tlsf *h, struct tlsf_block *b, siz
 	h->rows |= (uint64_t)1 << (i / TLSF_COLS);
 }
 
-static inline void list_insert(struct byte_tlsf *h, struct tlsf_block *b, size_t nbytes)
-{
-	list_insert_at(h, b, list_of(nbytes));
-}
-
 static inline void list_mark_empty(struct byte_tlsf *h, size_t i)
 {
 	uint64_t cols = h->cols[i / TLSF_COLS] & ~((uint64_t)1 << (i % TLSF_COLS));
@@ -265,46 +393,47 @@ static inline void list_mark_empty(struct byte_tlsf *h, size_t i)
 		h->rows &= ~((uint64_t)1 << (i / TLSF_COLS));
 }
 
-/* The number of the list whose head this points to; NLISTS and more when it is a block's link. */
-static inline size_t list_index(const struct byte_tlsf *h, struct tlsf_block *const *at)
+/* Is this one of the list heads? */
+static inline bool is_head(const struct byte_tlsf *h, struct tlsf_block *const *at)
 {
-	return ((uintptr_t)at - (uintptr_t)h->lists) / sizeof(h->lists[0]);
+	return (uintptr_t)at - (uintptr_t)h->lists < sizeof(h->lists);
 }
 
-static inline void list_remove(struct byte_tlsf *h, struct tlsf_block *b)
+static inline void list_remove(struct byte_tlsf *h, struct tlsf_block *b, size_t nbytes)
 {
 	struct tlsf_block *next = b->next;
 	struct tlsf_block **at = b->at;
-	size_t i;
 
 	*at = next;
-	if (next) {
+	if (next)
 		next->at = at;
-		return;
-	}
-	i = list_index(h, at);
-	if (i < NLISTS)
+	else if (is_head(h, at))
+		list_mark_empty(h, list_of(nbytes));
+}
+
+/* Remove the first block of a list. */
+static inline void list_pop(struct byte_tlsf *h, size_t i)
+{
+	struct tlsf_block *next = h->lists[i]->next;
+
+	h->lists[i] = next;
+	if (next)
+		next->at = &h->lists[i];
+	else
 		list_mark_empty(h, i);
 }
 
-/* Put b, of nbytes, instead of `old` into the lists: mostly where that was. */
-static inline void list_replace(struct byte_tlsf *h, struct tlsf_block *old, size_t old_nbytes,
-				struct tlsf_block *b, size_t nbytes)
+/* A block whose start moves and whose list stays. */
+static inline void list_move(struct tlsf_block *from, struct tlsf_block *to)
 {
-	size_t i = list_of(nbytes);
-	struct tlsf_block *next = old->next;
-	struct tlsf_block **at = old->at;
+	struct tlsf_block *next = from->next;
+	struct tlsf_block **at = from->at;
 
-	if (i != list_of(old_nbytes)) {
-		list_remove(h, old);
-		list_insert_at(h, b, i);
-		return;
-	}
-	*at = b;
-	b->next = next;
-	b->at = at;
+	*at = to;
+	to->next = next;
+	to->at = at;
 	if (next)
-		next->at = &b->next;
+		next->at = &to->next;
 }
 
 /* The first list from i on that has a block, or NLISTS. */
@@ -322,322 +451,290 @@ static inline size_t list_search(const struct byte_tlsf *h, size_t i)
 	return row * TLSF_COLS + mm_ctz(h->cols[row]);
 }
 
-/* --- Trust in metadata ------------------------------------------------------ */
+/* --- Trust in free blocks --------------------------------------------------- */
 
-static void report_corrupt(const void *ptr)
+static void report(enum mm_fault_kind kind, uintptr_t addr)
 {
 	mm_fault_report(&(struct mm_fault){
-		.kind = MM_FAULT_CORRUPT, .allocator = byte_tlsf_ops.name, .ptr = ptr});
-}
-
-/* May a link be followed? */
-static inline bool link_valid(struct byte_tlsf *h, uintptr_t addr)
-{
-	return !(addr % UNIT) && owns(h, addr);
+		.kind = kind, .allocator = byte_tlsf_ops.name, .ptr = (const void *)addr});
 }
 
 /* Does the block after b in its list, if any, point back at b? */
-static inline bool next_agrees(struct byte_tlsf *h, const struct tlsf_block *b)
+static inline bool next_agrees(const struct byte_tlsf *h, const struct tlsf_block *b)
 {
 	const struct tlsf_block *next = b->next;
 
-	return !next || (link_valid(h, (uintptr_t)next) && next->at == &b->next);
+	return !next ||
+	       (!((uintptr_t)next % UNIT) && owns(h, (uintptr_t)next) && next->at == &b->next);
 }
 
-/* Do the links of a free block, which lies in a piece, and those around it agree? */
-static inline bool links_agree(struct byte_tlsf *h, const struct tlsf_block *b)
+/* Do the links of a free block in view, and those around it, agree? */
+static inline bool links_agree(const struct byte_tlsf *h, const struct tlsf_block *b)
 {
 	struct tlsf_block *const *at = b->at;
 
-	if (list_index(h, at) >= NLISTS && !owns(h, (uintptr_t)at))
+	if ((uintptr_t)at % UNIT || (!is_head(h, at) && !owns(h, (uintptr_t)at)))
 		return false;
-	return !((uintptr_t)at % UNIT) && *at == b && next_agrees(h, b);
+	return *at == b && next_agrees(h, b);
 }
 
-/* Is what lies at b, inside a piece, a free block whose two tags agree? */
-static inline bool tags_agree(struct byte_tlsf *h, const struct tlsf_block *b)
+/* Does the size of a free block in view, which its first tag tells, lead to its last tag? */
+static inline bool tags_agree(const struct byte_tlsf *h, const struct tlsf_block *b, size_t nbytes)
 {
-	uint64_t head = b->head;
-	uint64_t *foot = footer(b, head & SIZE_MASK);
-
-	return (head & (FREE | PREV_FREE | SEAL_MASK)) == FREE && owns(h, (uintptr_t)foot) &&
-	       *foot == head;
+	if (nbytes > view_end(&h->view) - (uintptr_t)b || nbytes % UNIT)
+		return false;
+	return nbytes == MIN_BLOCK || *last_word(b, nbytes) == (nbytes | 1);
 }
 
-static inline bool free_block_sound(struct byte_tlsf *h, const struct tlsf_block *b)
+/* Is what the map says to start here in view a free block, as it should be? */
+static inline bool sound_at(const struct byte_tlsf *h, uintptr_t addr)
 {
-	return tags_agree(h, b) && (size_of(b) < MIN_BLOCK || links_agree(h, b));
+	const struct tlsf_block *b = block_at(addr);
+	size_t nbytes = size_of(b);
+
+	return tags_agree(h, b, nbytes) && (nbytes < MIN_BLOCK || links_agree(h, b));
+}
+
+/* Is what the map says to end here a free block, as it should be? */
+static inline bool sound_before(const struct byte_tlsf *h, uintptr_t addr)
+{
+	size_t nbytes = size_before(addr);
+	const struct tlsf_block *b = block_at(addr - nbytes);
+
+	if (nbytes > addr - h->view.first || nbytes % UNIT || b->tag != (nbytes | 1))
+		return false;
+	return nbytes < MIN_BLOCK || links_agree(h, b);
+}
+
+/* Can the first block of list i, which is in view, be parted or unlinked? */
+static inline bool head_sound(const struct byte_tlsf *h, const struct tlsf_block *b, size_t i)
+{
+	return b->at == &h->lists[i] && tags_agree(h, b, size_of(b)) && list_of(size_of(b)) == i &&
+	       next_agrees(h, b);
 }
 
 /* A broken list is emptied: what was in it is lost, and nothing else. */
-static __attribute__((noinline)) void list_drop(struct byte_tlsf *h, size_t i)
+COLD void list_drop(struct byte_tlsf *h, size_t i)
 {
-	report_corrupt(h->lists[i]);
+	report(MM_FAULT_CORRUPT, (uintptr_t)h->lists[i]);
 	h->lists[i] = NULL;
 	list_mark_empty(h, i);
 }
 
 /* --- Poison and slack (level 2) --------------------------------------------- */
 
-/* The bytes of a free block between its links and its footer, clipped to [from, to). */
-static void poison_range(const struct tlsf_block *b, uintptr_t from, uintptr_t to)
+static void poison(uintptr_t from, uintptr_t to)
 {
-	uintptr_t low = (uintptr_t)b + sizeof(*b);
-	uintptr_t high = (uintptr_t)footer(b, size_of(b));
-
-	from = from < low ? low : from;
-	to = to > high ? high : to;
 	for (; from < to; from += UNIT)
 		*(uint64_t *)from = POISON;
 }
 
-static bool poison_intact(const struct tlsf_block *b, uintptr_t from, uintptr_t to)
+static bool is_poison(uintptr_t from, uintptr_t to)
 {
-	uintptr_t low = (uintptr_t)b + sizeof(*b);
-	uintptr_t high = (uintptr_t)footer(b, size_of(b));
-
-	from = from < low ? low : from;
-	to = to > high ? high : to;
 	while (from < to && *(const uint64_t *)from == POISON)
 		from += UNIT;
 	return from >= to;
 }
 
+/* The words of a free block that have no other use. */
+static inline uintptr_t poison_start(const struct tlsf_block *b)
+{
+	return (uintptr_t)b + sizeof(*b);
+}
+
+static inline uintptr_t poison_end(const struct tlsf_block *b)
+{
+	return (uintptr_t)last_word(b, size_of(b));
+}
+
+static inline uintptr_t clip(uintptr_t addr, uintptr_t low, uintptr_t high)
+{
+	return addr < low ? low : addr > high ? high : addr;
+}
+
+/* A free block has a new part: also its neighbours' tags and links are contents now. */
+static void poison_part(const struct tlsf_block *b, uintptr_t from, uintptr_t to)
+{
+	uintptr_t low = poison_start(b), high = poison_end(b);
+
+	if (MM_HARDEN >= 2 && low < high)
+		poison(clip(from - UNIT, low, high), clip(to + sizeof(*b), low, high));
+}
+
 /* Reported, and the block used all the same: its metadata were verified, its contents are nobody's.
  */
-static void verify_poison(const struct tlsf_block *b, uintptr_t from, size_t nbytes)
+static void verify_poison(const struct tlsf_block *b, uintptr_t from, uintptr_t to)
 {
-	if (MM_HARDEN >= 2 && !poison_intact(b, from, from + nbytes))
-		mm_fault_report(&(struct mm_fault){.kind = MM_FAULT_WRITE_AFTER_FREE,
-						   .allocator = byte_tlsf_ops.name,
-						   .ptr = (const void *)payload(b)});
+	uintptr_t low = poison_start(b), high = poison_end(b);
+
+	if (MM_HARDEN >= 2 && low < high && !is_poison(clip(from, low, high), clip(to, low, high)))
+		report(MM_FAULT_WRITE_AFTER_FREE, (uintptr_t)b);
 }
 
-static void slack_write(struct tlsf_block *b, size_t size)
+static void slack_write(uintptr_t p, size_t size, size_t nbytes)
 {
-	uint8_t *p = (uint8_t *)payload(b);
-
 	if (MM_HARDEN >= 2)
-		__builtin_memset(p + size, SLACK, size_of(b) - HEADER - size);
+		__builtin_memset((void *)(p + size), SLACK, nbytes - size);
 }
 
-static bool slack_intact(const struct tlsf_block *b, size_t size)
+static bool slack_intact(uintptr_t p, size_t size, size_t nbytes)
 {
-	const uint8_t *p = (const uint8_t *)payload(b);
-
-	for (size_t i = size; MM_HARDEN >= 2 && i < size_of(b) - HEADER; i++)
-		if (p[i] != SLACK)
+	for (size_t i = size; MM_HARDEN >= 2 && i < nbytes; i++)
+		if (((const uint8_t *)p)[i] != SLACK)
 			return false;
 	return true;
 }
 
 /* --- Giving back ------------------------------------------------------------ */
 
-/* Mark a free block that has become all of its piece. */
-static inline uint64_t whole_flag(struct byte_tlsf *h, struct tlsf_block *b,
-				  struct tlsf_block *after)
+/* Merge a block that was just made free, on the sides where free memory lies. */
+COLD void merge(struct byte_tlsf *h, uintptr_t start, size_t nbytes, uint64_t left, uint64_t right)
 {
-	struct tlsf_piece *piece = (struct tlsf_piece *)after;
+	uintptr_t end = start + nbytes;
+	struct tlsf_block *b = block_at(start);
 
-	if (size_of(after) || piece->first != (uintptr_t)b)
-		return 0;
-	piece_add_empty(h, piece);
-	return WHOLE;
-}
-
-/*
- * Make [b, b + nbytes) free and merge it with the free blocks around it. b need not
- * have been a block; prev_free says what lies before it.
- */
-static inline void release(struct byte_tlsf *h, struct tlsf_block *b, size_t nbytes,
-			   uint64_t prev_free)
-{
-	struct tlsf_block *after = block_after(b, nbytes);
-	uintptr_t from = (uintptr_t)b;
-	uintptr_t to = (uintptr_t)after;
-
-	if (after->head & FREE) {
-		size_t more = size_of(after);
-
-		if (more >= MIN_BLOCK)
-			list_remove(h, after);
-		nbytes += more;
-		after = block_after(after, more);
-	} else {
-		after->head |= PREV_FREE;
+	/* With what is broken nothing is merged: the block stays live, and is lost. */
+	if (MM_HARDEN && ((left && !sound_before(h, start)) || (right && !sound_at(h, end)))) {
+		flip(h->view.map, start, end);
+		report(MM_FAULT_CORRUPT, start);
+		return;
 	}
-	if (prev_free) {
-		struct tlsf_block *before = block_before(b);
-		size_t more = size_of(before);
-
-		if (MM_HARDEN)
-			b->head = FREE; /* what is found there by a double free */
-		if (more >= MIN_BLOCK)
-			list_remove(h, before);
-		nbytes += more;
-		b = before;
-	}
-	set_free(b, nbytes | FREE | whole_flag(h, b, after));
-	if (nbytes >= MIN_BLOCK)
-		list_insert(h, b, nbytes);
-	if (MM_HARDEN >= 2)
-		poison_range(b, from - HEADER, to + sizeof(*b));
-}
-
-/* Can the live block b of the piece used last be merged with what is around it? */
-static inline bool neighbours_sound(struct byte_tlsf *h, const struct tlsf_block *b)
-{
-	const struct tlsf_block *after = block_after(b, size_of(b));
-	uintptr_t end = h->first + h->span;
-
-	if ((after->head & PREV_FREE) || ((uintptr_t)after == end) != !size_of(after))
-		return false;
-	if ((after->head & FREE) && !free_block_sound(h, after))
-		return false;
-	if (!(b->head & PREV_FREE))
-		return true;
-	if (!owns(h, (uintptr_t)block_before(b)) || !free_block_sound(h, block_before(b)))
-		return false;
-	return block_after(block_before(b), size_of(block_before(b))) == b;
-}
-
-/* Why a pointer into a piece has not the header that the caller's layout asks for. */
-static __attribute__((noinline)) enum mm_fault_kind diagnose(struct byte_tlsf *h, uintptr_t p,
-							     size_t align)
-{
-	const struct tlsf_block *b = block_of((const void *)p);
-	uint64_t head = b->head;
-
-	if ((!(head & SEAL_MASK) && (head & (FREE | HELD))) || head == POISON)
-		return MM_FAULT_DOUBLE_FREE;
-	if (p & (align - 1))
-		return MM_FAULT_MISALIGNED;
-	if (size_of(b) < MIN_BLOCK || !owns(h, (uintptr_t)footer(b, size_of(b))))
-		return MM_FAULT_FOREIGN;
-	/* A layout that makes the seal right is the one it was allocated with. */
-	for (size_t a = 1; a <= MM_MAX_ALIGN; a *= 2)
-		for (size_t slack = 0; slack < MIN_BLOCK && slack < size_of(b) - HEADER; slack++)
-			if ((head & SEAL_MASK) == seal(h, p, size_of(b) - HEADER - slack, a))
-				return MM_FAULT_WRONG_LAYOUT;
-	return MM_FAULT_FOREIGN;
-}
-
-/* Is p a live block of this layout? */
-static inline enum mm_fault_kind verify_live(struct byte_tlsf *h, uintptr_t p, size_t size,
-					     size_t align)
-{
-	const struct tlsf_block *b = block_at(p - HEADER);
-	uint64_t expected;
-
-	if (!owns(h, (uintptr_t)b))
-		return MM_FAULT_FOREIGN;
-	if (!MM_HARDEN)
-		return MM_FAULT_NONE;
-	if (p % UNIT)
-		return MM_FAULT_MISALIGNED;
-	expected = block_bytes(size, align) | seal(h, p, size, align);
-	if ((b->head & ~PREV_FREE) != expected)
-		return diagnose(h, p, align);
-	return slack_intact(b, size) ? MM_FAULT_NONE : MM_FAULT_OVERFLOW;
-}
-
-/* --- Quick bins ------------------------------------------------------------- */
-
-static inline void quick_push(struct byte_tlsf *h, struct tlsf_block *b, size_t nbytes)
-{
-	size_t i = nbytes / UNIT;
-
-	b->head = nbytes | (b->head & PREV_FREE) | HELD;
-	b->next = h->quick[i];
-	h->quick[i] = b;
-	h->quick_depth[i]++;
 	h->free_bytes += nbytes;
-}
+	if (right) {
+		size_t after = size_of(block_at(end));
 
-/* Is the link to this block in the bin of its size to be trusted? */
-static inline bool quick_sound(struct byte_tlsf *h, const struct tlsf_block *b, size_t nbytes)
-{
-	return !MM_HARDEN ||
-	       (link_valid(h, (uintptr_t)b) && (b->head & ~PREV_FREE) == (nbytes | HELD));
-}
-
-static __attribute__((noinline)) void quick_drop(struct byte_tlsf *h, size_t i)
-{
-	report_corrupt(h->quick[i]);
-	h->quick[i] = NULL;
-	h->quick_depth[i] = 0;
-}
-
-static inline struct tlsf_block *quick_pop(struct byte_tlsf *h, size_t nbytes, size_t align)
-{
-	size_t i = nbytes / UNIT;
-	struct tlsf_block *b = h->quick[i];
-
-	if (!b || (payload(b) & (align - 1)))
-		return NULL;
-	if (!quick_sound(h, b, nbytes)) {
-		quick_drop(h, i);
-		return NULL;
+		nbytes += after;
+		if (after >= MIN_BLOCK)
+			list_remove(h, block_at(end), after);
 	}
-	h->quick[i] = b->next;
-	h->quick_depth[i]--;
-	return b;
-}
+	if (left) {
+		size_t before = size_before(start);
 
-/* Merge all that is in the quick bins. */
-static void quick_flush(struct byte_tlsf *h)
-{
-	for (size_t i = 0; i < TLSF_QUICK; i++) {
-		struct tlsf_block *b;
-
-		while ((b = quick_pop(h, i * UNIT, 1))) {
-			if (!MM_HARDEN || neighbours_sound(h, b))
-				release(h, b, i * UNIT, b->head & PREV_FREE);
-			else
-				report_corrupt((const void *)payload(b));
-		}
+		nbytes += before;
+		b = block_at(start - before);
+		if (before >= MIN_BLOCK)
+			list_remove(h, b, before);
 	}
+	set_tags(b, nbytes);
+	if (nbytes >= MIN_BLOCK)
+		list_insert(h, b, list_of(nbytes));
+	if (is_whole(h, b, nbytes))
+		piece_add_empty(h, h->current);
+	poison_part(b, start, end);
 }
 
-/* --- Quarantine and audit (level 3) ----------------------------------------- */
-
-static void held_release(struct byte_tlsf *h, unsigned int slot)
+/* Make a live block of the piece in view free. */
+HOT void release(struct byte_tlsf *h, uintptr_t start, size_t nbytes)
 {
-	struct tlsf_block *b = block_at(h->held[slot]);
+	uintptr_t map = h->view.map;
+	uintptr_t end = start + nbytes;
+	uint64_t left = flip_start(map, start);
+	uint64_t right = flip_end(map, end);
+	struct tlsf_block *b = block_at(start);
 
-	if (!b)
-		return;
-	h->held[slot] = 0;
-	if (!owns(h, (uintptr_t)b) || !neighbours_sound(h, b)) {
-		report_corrupt((const void *)payload(b));
+	if (left | right) {
+		merge(h, start, nbytes, left, right);
 		return;
 	}
-	for (uintptr_t p = payload(b); p < (uintptr_t)b + size_of(b); p += UNIT)
-		if (*(const uint64_t *)p != POISON) {
-			mm_fault_report(&(struct mm_fault){.kind = MM_FAULT_WRITE_AFTER_FREE,
-							   .allocator = byte_tlsf_ops.name,
-							   .ptr = (const void *)payload(b)});
-			break;
-		}
-	release(h, b, size_of(b), b->head & PREV_FREE);
+	h->free_bytes += nbytes;
+	set_tags(b, nbytes);
+	if (nbytes >= MIN_BLOCK)
+		list_insert(h, b, list_of(nbytes));
+	if (is_whole(h, b, nbytes))
+		piece_add_empty(h, h->current);
+	poison_part(b, start, end);
 }
 
-static void held_flush(struct byte_tlsf *h)
+/* --- Blocks kept back ------------------------------------------------------- */
+
+/* Where blocks of this size are kept. */
+static inline struct tlsf_kept *kept_set(struct byte_tlsf *h, size_t nbytes)
 {
-	for (unsigned int i = 0; i < TLSF_QUARANTINE; i++)
-		held_release(h, i);
+	return h->sets[nbytes / (2 * UNIT) % TLSF_SETS].way;
 }
 
-/* Keep a block that was just freed; the one that has been there longest leaves. */
-static void held_add(struct byte_tlsf *h, struct tlsf_block *b)
+static inline struct tlsf_kept *kept_at(struct byte_tlsf *h, unsigned int i)
 {
-	unsigned int slot = h->held_next++ % TLSF_QUARANTINE;
+	return &h->sets[i / TLSF_WAYS].way[i % TLSF_WAYS];
+}
 
-	held_release(h, slot);
-	b->head = (b->head & (SIZE_MASK | PREV_FREE)) | HELD;
-	for (uintptr_t p = payload(b); p < (uintptr_t)b + size_of(b); p += UNIT)
-		*(uint64_t *)p = POISON;
-	h->held[slot] = (uintptr_t)b;
+static inline const struct tlsf_kept *const_kept_at(const struct byte_tlsf *h, unsigned int i)
+{
+	return &h->sets[i / TLSF_WAYS].way[i % TLSF_WAYS];
+}
+
+/* The first place with a block of this size; 0: that is empty. */
+HOT struct tlsf_kept *kept_find(struct tlsf_kept *set, size_t nbytes)
+{
+	if (set[0].nbytes == nbytes)
+		return &set[0];
+	if (set[1].nbytes == nbytes)
+		return &set[1];
+	if (set[2].nbytes == nbytes)
+		return &set[2];
+	return set[3].nbytes == nbytes ? &set[3] : NULL;
+}
+
+/* Is this block, of the sizes of the set, a freed one? */
+HOT bool kept_has(const struct tlsf_kept *set, uintptr_t start)
+{
+	return set[0].start == start || set[1].start == start || set[2].start == start ||
+	       set[3].start == start;
+}
+
+/* Hand out what is kept here. */
+static inline void *kept_take(struct tlsf_kept *k)
+{
+	uintptr_t start = k->start;
+
+	k->nbytes = 0;
+	if (MM_HARDEN)
+		k->start = 0;
+	return (void *)start;
+}
+
+/* Release what was kept. */
+COLD void kept_release(struct byte_tlsf *h, uintptr_t start, size_t nbytes)
+{
+	if (MM_HARDEN >= 3 && !is_poison(start, start + nbytes))
+		report(MM_FAULT_WRITE_AFTER_FREE, start);
+	if (view(h, start))
+		release(h, start, nbytes);
+}
+
+/* Put a freed block where another may be. */
+static inline void kept_replace(struct byte_tlsf *h, struct tlsf_kept *k, uintptr_t p,
+				size_t nbytes)
+{
+	struct tlsf_kept old = *k;
+
+	*k = (struct tlsf_kept){p, nbytes};
+	kept_release(h, old.start, old.nbytes);
+}
+
+COLD void kept_flush(struct byte_tlsf *h)
+{
+	for (unsigned int i = 0; i < TLSF_KEPT; i++)
+		if (kept_at(h, i)->nbytes)
+			kept_replace(h, kept_at(h, i), 0, 0);
+}
+
+static size_t kept_bytes(const struct byte_tlsf *h)
+{
+	size_t sum = 0;
+
+	for (unsigned int i = 0; i < TLSF_KEPT; i++)
+		sum += const_kept_at(h, i)->nbytes;
+	return sum;
+}
+
+/* Is this block, live in the map, a freed one? */
+static inline bool is_kept(const struct byte_tlsf *h, uintptr_t start)
+{
+	for (unsigned int i = 0; i < TLSF_KEPT; i++)
+		if (const_kept_at(h, i)->nbytes && const_kept_at(h, i)->start == start)
+			return true;
+	return false;
 }
 
 static const void *tlsf_check(const struct byte_alloc *a);
@@ -650,53 +747,64 @@ static void audit(struct byte_tlsf *h)
 		return;
 	broken = tlsf_check(&h->base);
 	if (broken)
-		report_corrupt(broken);
+		report(MM_FAULT_CORRUPT, (uintptr_t)broken);
 }
 
 /* --- Allocation ------------------------------------------------------------- */
 
-static inline bool fits(const struct tlsf_block *b, size_t need, size_t align)
+static inline size_t gap_before(const struct tlsf_block *b, size_t align)
 {
-	return size_of(b) >= need + (-payload(b) & (align - 1));
+	return -(uintptr_t)b & (align - 1);
 }
 
-/* The first block of the first list from i on that has one; broken lists are dropped. */
-static inline struct tlsf_block *find_from(struct byte_tlsf *h, size_t i)
+/* Can the first block of list i be used? Then it is in view. */
+static inline bool head_usable(struct byte_tlsf *h, const struct tlsf_block *b, size_t i)
 {
-	while ((i = list_search(h, i)) < NLISTS) {
-		struct tlsf_block *b = h->lists[i];
+	return view(h, (uintptr_t)b) && (!MM_HARDEN || head_sound(h, b, i));
+}
 
-		if (!MM_HARDEN || (b->at == &h->lists[i] && tags_agree(h, b) && next_agrees(h, b)))
-			return b;
+/* Drop a broken list, and find the first block of the next from there on that can be used. */
+COLD struct tlsf_block *find_again(struct byte_tlsf *h, size_t i)
+{
+	do {
 		list_drop(h, i);
-	}
-	return NULL;
+		i = list_search(h, i);
+	} while (i < NLISTS && !head_usable(h, h->lists[i], i));
+	return i < NLISTS ? h->lists[i] : NULL;
+}
+
+/* The first block of the first list from i on that has one. */
+HOT struct tlsf_block *find_from(struct byte_tlsf *h, size_t i)
+{
+	struct tlsf_block *b;
+
+	i = list_search(h, i);
+	if (i >= NLISTS)
+		return NULL;
+	b = h->lists[i];
+	return unlikely(!head_usable(h, b, i)) ? find_again(h, i) : b;
 }
 
 /* Some blocks of list i may fit: look at a few. */
 static struct tlsf_block *find_among(struct byte_tlsf *h, size_t i, size_t need, size_t align)
 {
-	struct tlsf_block *b = h->lists[i];
+	struct tlsf_block **at = &h->lists[i];
 
-	for (unsigned int n = 0; b && n < SCAN_DEPTH; n++, b = b->next) {
-		if (MM_HARDEN && !free_block_sound(h, b)) {
-			list_drop(h, i);
-			return NULL;
-		}
-		if (fits(b, need, align))
+	for (unsigned int n = 0; *at && n < SCAN_DEPTH; n++, at = &(*at)->next) {
+		struct tlsf_block *b = *at;
+		bool sound = !MM_HARDEN || (!((uintptr_t)b % UNIT) && owns(h, (uintptr_t)b));
+
+		if (sound && size_of(b) < need + gap_before(b, align))
+			continue;
+		if (sound && view(h, (uintptr_t)b) && (!MM_HARDEN || sound_at(h, (uintptr_t)b)))
 			return b;
+		list_drop(h, i);
+		return NULL;
 	}
 	return NULL;
 }
 
-/* The list from which on every block is large enough. */
-static inline size_t list_above(size_t nbytes)
-{
-	return nbytes < LINEAR ? nbytes / UNIT : list_of(nbytes) + 1;
-}
-
-static __attribute__((noinline)) struct tlsf_block *find_large(struct byte_tlsf *h, size_t need,
-							       size_t align)
+static struct tlsf_block *find_large(struct byte_tlsf *h, size_t need, size_t align)
 {
 	size_t most = need + (align > UNIT ? align - UNIT : 0);
 	struct tlsf_block *b;
@@ -706,189 +814,356 @@ static __attribute__((noinline)) struct tlsf_block *find_large(struct byte_tlsf 
 	b = find_among(h, list_of(need), need, align);
 	if (b)
 		return b;
-	b = find_from(h, list_above(need));
-	if (!b || fits(b, need, align))
+	b = find_from(h, list_of(need) + (need >= LINEAR));
+	if (!b || size_of(b) >= need + gap_before(b, align))
 		return b;
-	return find_from(h, list_above(most));
+	return find_from(h, list_of(most) + (most >= LINEAR));
 }
 
-/* Shorten the free block b, which is in no list, to `gap` bytes. */
-static __attribute__((noinline)) void leave_gap(struct byte_tlsf *h, struct tlsf_block *b,
-						size_t gap)
+/* Are these sizes, the first the smaller, of one list? */
+static inline bool same_list(size_t part, size_t whole)
 {
-	set_free(b, gap | FREE);
+	return part >= LINEAR && !((part ^ whole) >> (mm_fls(whole) - COL_LOG));
+}
+
+/* What remains of a free block behind a part that was taken from it becomes one of its own. */
+HOT void list_split(struct byte_tlsf *h, struct tlsf_block *b, size_t was, struct tlsf_block *rest,
+		    size_t nbytes)
+{
+	map_prepare(h, (uintptr_t)rest);
+	if (same_list(nbytes, was)) {
+		list_move(b, rest);
+		set_tags(rest, nbytes);
+		return;
+	}
+	list_remove(h, b, was);
+	set_tags(rest, nbytes);
+	if (nbytes >= MIN_BLOCK)
+		list_insert(h, rest, list_of(nbytes));
+}
+
+/* Take the first `need` bytes of a free block in view, for a request of `size`. */
+COLD void *take(struct byte_tlsf *h, struct tlsf_block *b, size_t need, size_t size)
+{
+	uintptr_t start = (uintptr_t)b, end = start + need;
+	size_t nbytes = size_of(b);
+
+	verify_poison(b, start, end);
+	if (is_whole(h, b, nbytes))
+		piece_remove_empty(h->current);
+	h->free_bytes -= need;
+	if (nbytes == need)
+		list_remove(h, b, nbytes);
+	else
+		list_split(h, b, nbytes, block_at(end), nbytes - need);
+	flip(h->view.map, start, end);
+	slack_write(start, size, need);
+	return b;
+}
+
+/* Take all of the first block of list i, which is in view. */
+HOT void *take_first(struct byte_tlsf *h, struct tlsf_block *b, size_t i, size_t nbytes,
+		     size_t size)
+{
+	uintptr_t start = (uintptr_t)b, end = start + nbytes;
+
+	verify_poison(b, start, end);
+	if (is_whole(h, b, nbytes))
+		piece_remove_empty(h->current);
+	h->free_bytes -= nbytes;
+	list_pop(h, i);
+	flip(h->view.map, start, end);
+	slack_write(start, size, nbytes);
+	return b;
+}
+
+/* Let the free block b keep its first `gap` bytes, and take `need` after them. */
+COLD void *take_behind(struct byte_tlsf *h, struct tlsf_block *b, size_t gap, size_t need,
+		       size_t size)
+{
+	uintptr_t start = (uintptr_t)b + gap, end = start + need;
+	size_t nbytes = size_of(b);
+
+	verify_poison(b, start, end);
+	if (is_whole(h, b, nbytes))
+		piece_remove_empty(h->current);
+	h->free_bytes -= need;
+	if (nbytes == gap + need)
+		list_remove(h, b, nbytes);
+	else
+		list_split(h, b, nbytes, block_at(end), nbytes - gap - need);
+	map_prepare(h, start);
+	flip(h->view.map, start, end);
+	set_tags(b, gap);
 	if (gap >= MIN_BLOCK)
-		list_insert(h, b, gap);
+		list_insert(h, b, list_of(gap));
+	slack_write(start, size, need);
+	return (void *)start;
+}
+
+/* Any size and alignment. */
+COLD void *alloc_large(struct byte_tlsf *h, size_t need, size_t size, size_t align)
+{
+	struct tlsf_block *b = find_large(h, need, align);
+	size_t gap;
+
+	if (!b) { /* memory is out only when nothing is kept back */
+		kept_flush(h);
+		b = find_large(h, need, align);
+	}
+	if (!b)
+		return NULL;
+	gap = gap_before(b, align);
+	return gap ? take_behind(h, b, gap, need, size) : take(h, b, need, size);
+}
+
+COLD void *alloc_after_drop(struct byte_tlsf *h, size_t i, size_t need, size_t size);
+
+/* Small, and aligned as any block is: the list of this size, or the next that has a block. */
+COLD void *alloc_small(struct byte_tlsf *h, size_t need, size_t size)
+{
+	size_t i = list_search(h, need / UNIT);
+	struct tlsf_block *b;
+
+	if (unlikely(i >= NLISTS))
+		return alloc_large(h, need, size, 1);
+	b = h->lists[i];
+	if (unlikely(!view(h, (uintptr_t)b)))
+		return alloc_after_drop(h, i, need, size);
+	if (size_of(b) == need && (!MM_HARDEN || next_agrees(h, b)))
+		return take_first(h, b, i, need, size);
+	if (MM_HARDEN && unlikely(!head_sound(h, b, i)))
+		return alloc_after_drop(h, i, need, size);
+	return take(h, b, need, size);
+}
+
+COLD void *alloc_after_drop(struct byte_tlsf *h, size_t i, size_t need, size_t size)
+{
+	list_drop(h, i);
+	return alloc_small(h, need, size);
+}
+
+/* What must be aligned more than any block is. */
+COLD void *alloc_aligned(struct byte_tlsf *h, size_t size, size_t align)
+{
+	size_t need = block_bytes(size, align);
+	struct tlsf_kept *k = MM_HARDEN < 2 ? kept_find(kept_set(h, need), need) : NULL;
+
+	if (!k || (k->start & (align - 1)))
+		return alloc_large(h, need, size, align);
+	return kept_take(k);
+}
+
+void *byte_tlsf_alloc(struct byte_alloc *a, size_t size, size_t align)
+{
+	struct byte_tlsf *h = tlsf_of(a);
+	size_t need = small_bytes(size);
+	struct tlsf_kept *k;
+
+	audit(h);
+	if (unlikely(align > UNIT))
+		return alloc_aligned(h, size, align);
+	k = MM_HARDEN < 2 ? kept_find(kept_set(h, need), need) : NULL;
+	if (!k)
+		return need < LINEAR ? alloc_small(h, need, size) : alloc_large(h, need, size, 1);
+	return kept_take(k);
+}
+
+/* --- Freeing ---------------------------------------------------------------- */
+
+static inline uint64_t boundaries(const struct tlsf_cell *c)
+{
+	return c->live | c->edge;
+}
+
+/* Is this address in free memory? Known when the block that it lies in starts close before. */
+static bool is_free_memory(const struct byte_tlsf *h, uintptr_t addr)
+{
+	for (unsigned int n = LOOK_BACK; n && is_prepared(h->current, addr); n--) {
+		const struct tlsf_cell *c = cell_at(h->view.map, addr);
+		uint64_t bits = boundaries(c) << (63 - bit_of(addr));
+
+		if (bits)
+			return !(c->live << (63 - bit_of(addr)) >> mm_fls(bits) & 1);
+		addr = mm_align_down(addr, (size_t)1 << CELL_SHIFT) - UNIT;
+		if (!in_view(&h->view, addr))
+			break;
+	}
+	return false;
+}
+
+/* Why p, in view, is not the start of a live block of the size that was said. */
+COLD enum mm_fault_kind diagnose(const struct byte_tlsf *h, uintptr_t p)
+{
+	if (is_prepared(h->current, p) && live_at(&h->view, p))
+		return MM_FAULT_WRONG_LAYOUT;
+	return is_free_memory(h, p) ? MM_FAULT_DOUBLE_FREE : MM_FAULT_FOREIGN;
 }
 
 /*
- * Make a live block of `need` bytes at `gap` of a free block that has them. What
- * is left before and after it stays free.
+ * is_block when neither the cell of p nor the next has a boundary after p. Boundaries before the
+ * end are looked for in the first LOOK_AHEAD cells and in the last.
  */
-static inline void *carve(struct byte_tlsf *h, struct tlsf_block *b, size_t need, size_t gap,
-			  uint64_t flags)
+COLD bool is_far_block(const struct byte_tlsf *h, uintptr_t p, size_t nbytes)
 {
-	uint64_t head = b->head;
-	size_t nbytes = head & SIZE_MASK;
-	size_t rest = nbytes - gap - need;
-	struct tlsf_block *live = block_after(b, gap);
-	struct tlsf_block *after = block_after(live, need);
+	const struct tlsf_cell *c = cell_at(h->view.map, p) + 2;
+	uintptr_t end = p + nbytes;
+	const struct tlsf_cell *last = cell_at(h->view.map, end);
+	unsigned int n = LOOK_AHEAD;
 
-	verify_poison(b, (uintptr_t)live, need);
-	h->free_bytes -= need;
-	if (head & WHOLE)
-		piece_remove_empty((struct tlsf_piece *)block_after(b, nbytes));
-	if (rest >= MIN_BLOCK)
-		list_replace(h, b, nbytes, after, rest);
+	if (nbytes > view_end(&h->view) - p || c > last || !is_prepared(h->current, end))
+		return false;
+	for (uintptr_t at = p + 2 * CELL_SPAN; n && c < last; n--, c++, at += CELL_SPAN)
+		if (is_prepared(h->current, at) && boundaries(c))
+			return false;
+	return boundaries(last) << (63 - bit_of(end)) == (uint64_t)1 << 63;
+}
+
+/* Does the map have a live block of this size at p, which is in view? */
+static inline bool is_block(const struct byte_tlsf *h, uintptr_t p, size_t nbytes)
+{
+	const struct tlsf_cell *c = cell_at(h->view.map, p);
+	unsigned int bit = bit_of(p);
+	uint64_t after;
+
+	if (!(c->live >> bit & 1))
+		return false;
+	after = boundaries(c) >> bit >> 1;
+	if (after)
+		return mm_ctz(after) + 1 == nbytes / UNIT;
+	after = boundaries(c + 1);
+	if (after)
+		return mm_ctz(after) + 64 - bit == nbytes / UNIT;
+	return is_far_block(h, p, nbytes);
+}
+
+/* verify_live in short, for what is usual. False: perhaps. */
+HOT bool is_surely_live(struct byte_tlsf *h, uintptr_t p, size_t nbytes)
+{
+	if (!MM_HARDEN)
+		return p - h->low < h->hull;
+	return in_view(&h->view, p) && p < h->view.fresh && !(p % UNIT) && is_block(h, p, nbytes) &&
+	       !kept_has(kept_set(h, nbytes), p);
+}
+
+/* Is p a live block of this layout, which leads to nbytes? */
+static inline enum mm_fault_kind verify_live(struct byte_tlsf *h, uintptr_t p, size_t size,
+					     size_t align, size_t nbytes)
+{
+	if (!MM_HARDEN)
+		return p - h->low < h->hull ? MM_FAULT_NONE : MM_FAULT_FOREIGN;
+	if (!view(h, p))
+		return MM_FAULT_FOREIGN;
+	if (p & ((align - 1) | (UNIT - 1)))
+		return MM_FAULT_MISALIGNED;
+	if (!is_prepared(h->current, p) || !is_block(h, p, nbytes))
+		return diagnose(h, p);
+	if (is_kept(h, p))
+		return MM_FAULT_DOUBLE_FREE;
+	return slack_intact(p, size, nbytes) ? MM_FAULT_NONE : MM_FAULT_OVERFLOW;
+}
+
+/* Keep a freed block for reuse; when there is no place, another makes it. */
+HOT void keep(struct byte_tlsf *h, uintptr_t p, size_t nbytes)
+{
+	struct tlsf_kept *set = kept_set(h, nbytes);
+	struct tlsf_kept *k = kept_find(set, 0);
+
+	if (k)
+		*k = (struct tlsf_kept){p, nbytes};
 	else
-		list_remove(h, b);
-	if (rest)
-		set_free(after, rest | FREE);
+		kept_replace(h, &set[h->kept_next++ % TLSF_WAYS], p, nbytes);
+}
+
+/* Keep a freed block from reuse, instead of the one that has been kept longest. */
+static void quarantine(struct byte_tlsf *h, uintptr_t p, size_t nbytes)
+{
+	struct tlsf_kept *k = kept_at(h, h->kept_next++ % TLSF_KEPT);
+
+	poison(p, p + nbytes);
+	if (k->nbytes)
+		kept_replace(h, k, p, nbytes);
 	else
-		after->head &= ~PREV_FREE;
-	if (gap)
-		leave_gap(h, b, gap);
-	live->head = need | flags | (gap ? PREV_FREE : 0);
-	return (void *)payload(live);
+		*k = (struct tlsf_kept){p, nbytes};
+	audit(h);
 }
 
-static void *alloc_from(struct byte_tlsf *h, struct tlsf_block *b, size_t need, size_t size,
-			size_t align)
-{
-	size_t gap = -payload(b) & (align - 1);
-	uintptr_t p = payload(b) + gap;
-
-	carve(h, b, need, gap, seal(h, p, size, align));
-	slack_write(block_of((void *)p), size);
-	return (void *)p;
-}
-
-/* Memory is out only when nothing is kept back. */
-static __attribute__((noinline)) void *alloc_harder(struct byte_tlsf *h, size_t need, size_t size,
-						    size_t align)
-{
-	struct tlsf_block *b;
-
-	quick_flush(h);
-	if (MM_HARDEN >= 3)
-		held_flush(h);
-	b = find_large(h, need, align);
-	return b ? alloc_from(h, b, need, size, align) : NULL;
-}
-
-static __attribute__((noinline)) void *alloc_large(struct byte_tlsf *h, size_t need, size_t size,
-						   size_t align)
-{
-	struct tlsf_block *b = find_large(h, need, align);
-
-	return b ? alloc_from(h, b, need, size, align) : alloc_harder(h, need, size, align);
-}
-
-/* Small, and aligned as any block is. */
-static __attribute__((noinline)) void *alloc_small(struct byte_tlsf *h, size_t need, size_t size,
-						   size_t align)
-{
-	struct tlsf_block *b = find_from(h, need / UNIT);
-
-	if (!b)
-		return alloc_harder(h, need, size, align);
-	if (MM_HARDEN >= 2)
-		return alloc_from(h, b, need, size, align);
-	return carve(h, b, need, 0, seal(h, payload(b), size, align));
-}
-
-static void *tlsf_alloc(struct byte_alloc *a, size_t size, size_t align)
+/* Most frees: a small alignment, the piece in view, nothing wrong. False: not done. */
+bool byte_tlsf_dealloc_fast(struct byte_alloc *a, void *ptr, size_t size, size_t align,
+			    unsigned int cpu)
 {
 	struct byte_tlsf *h = tlsf_of(a);
-	size_t need = block_bytes(size, align);
-	struct tlsf_block *b;
+	uintptr_t p = (uintptr_t)ptr;
+	size_t nbytes = small_bytes(size);
 
-	audit(h);
-	b = MM_HARDEN < 2 && need < LINEAR ? quick_pop(h, need, align) : NULL;
-	if (!b)
-		return need < LINEAR && align <= UNIT ? alloc_small(h, need, size, align)
-						      : alloc_large(h, need, size, align);
-	b->head = need | (b->head & PREV_FREE) | seal(h, payload(b), size, align);
-	h->free_bytes -= need;
-	return (void *)payload(b);
+	(void)cpu;
+	if (MM_HARDEN >= 2 || align > UNIT || !is_surely_live(h, p, nbytes))
+		return false;
+	keep(h, p, nbytes);
+	return true;
 }
 
-static __attribute__((noinline)) enum mm_fault_kind dealloc_general(struct byte_tlsf *h,
-								    struct tlsf_block *b)
+/* Any alignment, and any level. */
+COLD enum mm_fault_kind dealloc_general(struct byte_tlsf *h, uintptr_t p, size_t size, size_t align)
 {
-	if (MM_HARDEN && !neighbours_sound(h, b))
-		return MM_FAULT_CORRUPT;
-	h->free_bytes += size_of(b);
-	if (MM_HARDEN >= 3)
-		held_add(h, b);
-	else
-		release(h, b, size_of(b), b->head & PREV_FREE);
-	audit(h);
-	return MM_FAULT_NONE;
-}
-
-static enum mm_fault_kind tlsf_dealloc(struct byte_alloc *a, void *p, size_t size, size_t align)
-{
-	struct byte_tlsf *h = tlsf_of(a);
-	enum mm_fault_kind fault = verify_live(h, (uintptr_t)p, size, align);
-	struct tlsf_block *b = block_of(p);
-	size_t nbytes;
+	size_t nbytes = block_bytes(size, align);
+	enum mm_fault_kind fault = verify_live(h, p, size, align, nbytes);
 
 	if (fault != MM_FAULT_NONE)
 		return fault;
-	nbytes = MM_HARDEN ? block_bytes(size, align) : size_of(b);
-	if (MM_HARDEN >= 2 || nbytes >= LINEAR || h->quick_depth[nbytes / UNIT] >= TLSF_QUICK_DEPTH)
-		return dealloc_general(h, b);
-	if (MM_HARDEN && (block_after(b, nbytes)->head & PREV_FREE))
-		return MM_FAULT_CORRUPT;
-	quick_push(h, b, nbytes);
+	if (MM_HARDEN < 2)
+		keep(h, p, nbytes);
+	else if (MM_HARDEN == 2)
+		kept_release(h, p, nbytes);
+	else
+		quarantine(h, p, nbytes);
 	return MM_FAULT_NONE;
+}
+
+enum mm_fault_kind byte_tlsf_dealloc(struct byte_alloc *a, void *ptr, size_t size, size_t align)
+{
+	if (byte_tlsf_dealloc_fast(a, ptr, size, align, 0))
+		return MM_FAULT_NONE;
+	return dealloc_general(tlsf_of(a), (uintptr_t)ptr, size, align);
 }
 
 /* --- Resize ----------------------------------------------------------------- */
 
-/* Absorb the free block after b, whose size suffices, and give back what is too much. */
-static void grow(struct byte_tlsf *h, struct tlsf_block *b, size_t need)
+/* Take more bytes of the free block that may follow a live one at `end`. */
+static bool grow(struct byte_tlsf *h, uintptr_t end, size_t more)
 {
-	size_t have = size_of(b);
-	struct tlsf_block *after = block_after(b, have);
-	size_t all = have + size_of(after);
+	struct tlsf_block *b = block_at(end);
 
-	verify_poison(after, (uintptr_t)after, need - have);
-	if (size_of(after) >= MIN_BLOCK)
-		list_remove(h, after);
-	h->free_bytes -= need - have;
-	if (all > need)
-		release(h, block_after(b, need), all - need, 0);
-	else
-		block_after(b, need)->head &= ~PREV_FREE;
+	if (!edge_at(&h->view, end) || (MM_HARDEN && !sound_at(h, end)) || size_of(b) < more)
+		return false;
+	(void)take(h, b, more, more);
+	flip_live(&h->view, end);
+	return true;
 }
 
-static bool tlsf_resize(struct byte_alloc *a, void *p, size_t old_size, size_t align,
+static void shrink(struct byte_tlsf *h, uintptr_t end, size_t less)
+{
+	map_prepare(h, end);
+	flip_live(&h->view, end);
+	release(h, end, less);
+}
+
+static bool tlsf_resize(struct byte_alloc *a, void *ptr, size_t old_size, size_t align,
 			size_t new_size)
 {
 	struct byte_tlsf *h = tlsf_of(a);
-	struct tlsf_block *b = block_of(p);
+	uintptr_t p = (uintptr_t)ptr;
+	size_t have = block_bytes(old_size, align);
 	size_t need = block_bytes(new_size, align);
-	struct tlsf_block *after;
-	size_t have;
 
-	if (verify_live(h, (uintptr_t)p, old_size, align) != MM_FAULT_NONE)
+	if (verify_live(h, p, old_size, align, have) != MM_FAULT_NONE || is_kept(h, p) ||
+	    !view(h, p))
 		return false;
-	if (MM_HARDEN && !neighbours_sound(h, b))
+	if (need > have && !grow(h, p + have, need - have))
 		return false;
-	have = size_of(b);
-	after = block_after(b, have);
-	if (need > have && (!(after->head & FREE) || size_of(after) < need - have))
-		return false;
-	if (need > have)
-		grow(h, b, need);
-	if (need < have) {
-		h->free_bytes += have - need;
-		release(h, block_after(b, need), have - need, 0);
-	}
-	b->head = need | (b->head & PREV_FREE) | seal(h, (uintptr_t)p, new_size, align);
-	slack_write(b, new_size);
+	if (need < have)
+		shrink(h, p + need, have - need);
+	slack_write(p, new_size, need);
 	return true;
 }
 
@@ -902,51 +1177,103 @@ static bool overlaps(const struct byte_tlsf *h, uintptr_t start, size_t nbytes)
 	return false;
 }
 
-static void piece_link(struct byte_tlsf *h, struct tlsf_piece *piece)
+/* A balanced tree of the first n pieces of a list, which is moved on. */
+static struct tlsf_piece *tree_of(struct tlsf_piece **list, size_t n)
+{
+	struct tlsf_piece *left, *root;
+
+	if (!n)
+		return NULL;
+	left = tree_of(list, n / 2);
+	root = *list;
+	*list = root->next;
+	root->left = left;
+	root->right = tree_of(list, n - n / 2 - 1);
+	return root;
+}
+
+/* The tree and the hull follow the list. */
+static void pieces_changed(struct byte_tlsf *h)
+{
+	struct tlsf_piece *list = h->pieces;
+	const struct tlsf_piece *last = list;
+
+	h->root = h->current = tree_of(&list, h->npieces);
+	h->view = h->root ? h->root->view : (struct tlsf_view){0, 0, 0, 0};
+	while (last && last->next)
+		last = last->next;
+	h->low = last ? h->pieces->view.first : 0;
+	h->hull = last ? view_end(&last->view) - h->low : 0;
+}
+
+/* The link that points, or would point, at a piece in the list. */
+static struct tlsf_piece **piece_link(struct byte_tlsf *h, const struct tlsf_piece *piece)
 {
 	struct tlsf_piece **at = &h->pieces;
 
-	while (*at && (*at)->first < piece->first)
+	while (*at && *at < piece)
 		at = &(*at)->next;
-	piece->next = *at;
-	*at = piece;
+	return at;
 }
 
-/* Level 0 looks at the hull of all pieces only, the others at one piece. */
-static void set_bounds(struct byte_tlsf *h)
+/* Descriptor, frame bytes, map, blocks. The map of a huge piece consists of whole frames. */
+static struct tlsf_piece *piece_make(void *start, size_t nbytes)
 {
-	const struct tlsf_piece *last = h->pieces;
+	uintptr_t base = mm_align_up((uintptr_t)start, UNIT);
+	uintptr_t limit = mm_align_down((uintptr_t)start + nbytes, UNIT);
+	bool huge = nbytes > EAGER;
+	size_t grain = (size_t)1 << (huge ? FRAME_SHIFT : CELL_SHIFT);
+	uintptr_t low = mm_align_down(base, grain);
+	uintptr_t high = mm_align_up(limit + 1 + CELL_SPAN, grain);
+	uintptr_t frames = base + sizeof(struct tlsf_piece);
+	size_t nframes = huge ? (high - low) >> FRAME_SHIFT : 0;
+	uintptr_t map = mm_align_up(frames + nframes, UNIT);
+	size_t map_bytes = ((high - low) >> CELL_SHIFT) * sizeof(struct tlsf_cell);
+	uintptr_t first = mm_align_up(map + map_bytes, 2 * UNIT);
+	struct tlsf_piece *piece = (struct tlsf_piece *)base;
 
-	h->first = last ? last->first : 0;
-	while (!MM_HARDEN && last && last->next)
-		last = last->next;
-	h->span = last ? piece_end(last) - h->first : 0;
+	if (first + MIN_BLOCK > limit)
+		return NULL;
+	*piece = (struct tlsf_piece){.start = start, .nbytes = nbytes};
+	piece->view = (struct tlsf_view){
+		.first = first,
+		.span = limit - first,
+		.map = map - (low >> CELL_SHIFT) * sizeof(struct tlsf_cell),
+		.fresh = huge ? 0 : UINTPTR_MAX,
+	};
+	piece->frames = frames - (low >> FRAME_SHIFT);
+	__builtin_memset((void *)frames, 0, huge ? nframes : map + map_bytes - frames);
+	return piece;
 }
 
 static enum alloc_result tlsf_add_memory(struct byte_alloc *a, void *start, size_t nbytes)
 {
 	struct byte_tlsf *h = tlsf_of(a);
-	uintptr_t first = mm_align_up((uintptr_t)start, 2 * UNIT) + HEADER;
-	uintptr_t limit = (uintptr_t)start + nbytes;
-	struct tlsf_piece *piece;
-	size_t room;
+	struct tlsf_piece *piece, **at;
 
-	if (!start || limit < (uintptr_t)start || nbytes < sizeof(*piece) + MIN_BLOCK + 4 * UNIT ||
-	    nbytes >= BLOCK_LIMIT)
+	if (!start || (uintptr_t)start + nbytes < (uintptr_t)start ||
+	    nbytes < sizeof(*piece) + 4 * UNIT || nbytes >= BLOCK_LIMIT)
 		return ALLOC_INVALID_PARAM;
 	if (overlaps(h, (uintptr_t)start, nbytes))
 		return ALLOC_MEMORY_OVERLAP;
-	piece = (struct tlsf_piece *)mm_align_down(limit - sizeof(*piece), UNIT);
-	room = piece_end(piece) - first;
-	*piece = (struct tlsf_piece){.first = first, .start = start, .nbytes = nbytes};
-	piece_link(h, piece);
-	if (!h->secret)
-		h->secret = ((uintptr_t)h + (uintptr_t)start) * 0xd6e8feb86659fd93u | 1;
-	release(h, block_at(first), room, 0);
-	h->free_bytes += room;
-	h->capacity += room;
+	piece = piece_make(start, nbytes);
+	if (!piece)
+		return ALLOC_INVALID_PARAM;
+	at = piece_link(h, piece);
+	piece->next = *at;
+	*at = piece;
+	h->npieces++;
+	pieces_changed(h);
+	h->view = piece->view;
+	h->current = piece;
+	/* One live block, and one behind it that is never freed: so merging stops there. */
+	map_prepare(h, h->view.first);
+	map_prepare(h, view_end(&h->view));
+	flip_live(&h->view, h->view.first);
+	flip_live(&h->view, view_end(&h->view));
+	release(h, h->view.first, h->view.span);
+	h->capacity += h->view.span;
 	h->total_bytes += nbytes;
-	set_bounds(h);
 	return ALLOC_OK;
 }
 
@@ -959,65 +1286,58 @@ static enum alloc_result tlsf_init(struct byte_alloc *a, void *start, size_t nby
 	return tlsf_add_memory(a, start, nbytes);
 }
 
-/* Enough for a bad base, and for a list whose every block is large enough. */
+/* Enough for the map, a bad base, and a list whose every block is large enough. */
 static size_t tlsf_grow_size(const struct byte_alloc *a, size_t size, size_t align)
 {
 	(void)a;
 	if (size > BLOCK_LIMIT)
 		return SIZE_MAX;
 	size = block_bytes(size, align) + (align > UNIT ? align : 0);
-	return size + size / (TLSF_COLS / 2) + sizeof(struct tlsf_piece) + 8 * UNIT;
+	size += size / (TLSF_COLS / 2);
+	return size + size / (TLSF_COLS / 3) + sizeof(struct tlsf_piece) + 16 * UNIT;
 }
 
 static bool tlsf_take_free(struct byte_alloc *a, void **start, size_t *nbytes)
 {
 	struct byte_tlsf *h = tlsf_of(a);
-	struct tlsf_piece **at = &h->pieces;
 	struct tlsf_piece *piece;
-	size_t room;
+	struct tlsf_block *b;
 
-	quick_flush(h);
-	if (MM_HARDEN >= 3)
-		held_flush(h);
+	kept_flush(h);
 	piece = h->empty;
 	if (!piece)
 		return false;
-	if (MM_HARDEN && !free_block_sound(h, block_at(piece->first))) {
-		report_corrupt((const void *)piece->first);
+	b = block_at(piece->view.first);
+	if (!view(h, (uintptr_t)b) || size_of(b) != piece->view.span ||
+	    (MM_HARDEN && !sound_at(h, (uintptr_t)b))) {
+		report(MM_FAULT_CORRUPT, (uintptr_t)b);
 		return false;
 	}
-	while (*at != piece)
-		at = &(*at)->next;
-	*at = piece->next;
+	list_remove(h, b, piece->view.span);
 	piece_remove_empty(piece);
-	list_remove(h, block_at(piece->first));
-	room = piece_end(piece) - piece->first;
-	h->free_bytes -= room;
-	h->capacity -= room;
+	*piece_link(h, piece) = piece->next;
+	h->npieces--;
+	pieces_changed(h);
+	h->free_bytes -= piece->view.span;
+	h->capacity -= piece->view.span;
 	h->total_bytes -= piece->nbytes;
 	*start = piece->start;
 	*nbytes = piece->nbytes;
-	set_bounds(h);
 	return true;
 }
 
 /* --- Queries ---------------------------------------------------------------- */
 
-/* Is there a block of a plausible size here? */
-static bool walkable(const struct tlsf_piece *piece, const struct tlsf_block *b)
+static size_t tlsf_block_size(const struct byte_alloc *a, const void *ptr)
 {
-	return size_of(b) && size_of(b) <= piece_end(piece) - (uintptr_t)b;
-}
+	const struct byte_tlsf *h = const_tlsf_of(a);
+	uintptr_t p = (uintptr_t)ptr;
+	const struct tlsf_piece *piece = piece_search(h, p);
 
-static size_t tlsf_block_size(const struct byte_alloc *a, const void *p)
-{
-	const struct tlsf_block *b = block_of(p);
-	const struct tlsf_piece *piece = piece_search(const_tlsf_of(a), (uintptr_t)b);
-
-	if (!piece || (uintptr_t)p % UNIT || (b->head & (FREE | HELD)) || size_of(b) < MIN_BLOCK ||
-	    !walkable(piece, b))
+	if (!piece || p % UNIT || !is_prepared(piece, p) || !live_at(&piece->view, p) ||
+	    is_kept(h, p))
 		return 0;
-	return size_of(b) - HEADER - TAIL;
+	return next_boundary(piece, p) - p - TAIL;
 }
 
 static size_t tlsf_total_bytes(const struct byte_alloc *a)
@@ -1027,78 +1347,67 @@ static size_t tlsf_total_bytes(const struct byte_alloc *a)
 
 static size_t tlsf_used_bytes(const struct byte_alloc *a)
 {
-	return const_tlsf_of(a)->capacity - const_tlsf_of(a)->free_bytes;
+	const struct byte_tlsf *h = const_tlsf_of(a);
+
+	return h->capacity - h->free_bytes - kept_bytes(h);
 }
 
 static size_t tlsf_available_bytes(const struct byte_alloc *a)
 {
-	return const_tlsf_of(a)->free_bytes;
+	return const_tlsf_of(a)->free_bytes + kept_bytes(const_tlsf_of(a));
 }
 
 static void tlsf_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx)
 {
-	for (const struct tlsf_piece *p = const_tlsf_of(a)->pieces; p; p = p->next) {
-		const struct tlsf_block *b = block_at(p->first);
+	const struct byte_tlsf *h = const_tlsf_of(a);
 
-		for (; (uintptr_t)b < piece_end(p) && walkable(p, b);
-		     b = block_after(b, size_of(b)))
-			fn(ctx, (const void *)payload(b), size_of(b) - HEADER,
-			   !(b->head & (FREE | HELD)));
+	for (const struct tlsf_piece *piece = h->pieces; piece; piece = piece->next) {
+		uintptr_t next, p = piece->view.first;
+
+		for (; p < view_end(&piece->view); p = next) {
+			next = next_boundary(piece, p);
+			fn(ctx, (const void *)p, next - p,
+			   live_at(&piece->view, p) && !is_kept(h, p));
+		}
 	}
 }
 
 /* What a check counts. */
 struct tally {
-	size_t listed;	   /* free blocks that must be in lists, less those found there */
-	size_t free_bytes; /* including what is in quarantine */
+	size_t listed; /* free blocks that must be in lists, less those found there */
+	size_t free_bytes;
 };
 
-static bool check_block(const struct byte_tlsf *h, const struct tlsf_block *b, bool prev_free)
+/* The free block from p to `next`: tags, and poison. */
+static bool check_free(uintptr_t p, uintptr_t next)
 {
-	uint64_t head = b->head;
-	const struct tlsf_block *after = block_after(b, size_of(b));
+	const struct tlsf_block *b = block_at(p);
 
-	if (!!(head & PREV_FREE) != prev_free)
+	if (size_of(b) != next - p || size_before(next) != next - p)
 		return false;
-	if (!(head & FREE))
-		return size_of(b) >= MIN_BLOCK && (MM_HARDEN || !(head & SEAL_MASK));
-	if (prev_free || (head & SEAL_MASK) || *footer(b, size_of(b)) != head)
-		return false;
-	if (!!(head & WHOLE) !=
-	    (!size_of(after) && ((const struct tlsf_piece *)after)->first == (uintptr_t)b))
-		return false;
-	if (MM_HARDEN >= 2 && !poison_intact(b, 0, UINTPTR_MAX))
-		return false;
-	return size_of(b) < MIN_BLOCK || piece_search(h, (uintptr_t)b);
+	if (MM_HARDEN < 2 || poison_start(b) >= poison_end(b))
+		return true;
+	return is_poison(poison_start(b), poison_end(b));
 }
 
-static const void *check_piece(const struct byte_tlsf *h, const struct tlsf_piece *piece,
-			       struct tally *t)
+static const void *check_piece(const struct tlsf_piece *piece, struct tally *t)
 {
-	const struct tlsf_block *b = block_at(piece->first);
-	bool prev_free = false;
+	const struct tlsf_view *v = &piece->view;
+	bool is_free = false;
+	uintptr_t next, p = v->first;
 
-	while ((uintptr_t)b < piece_end(piece)) {
-		if (!walkable(piece, b) || !check_block(h, b, prev_free))
-			return b;
-		prev_free = b->head & FREE;
-		t->listed += prev_free && size_of(b) >= MIN_BLOCK;
-		t->free_bytes += b->head & (FREE | HELD) ? size_of(b) : 0;
-		b = block_after(b, size_of(b));
+	for (; p < view_end(v); p = next) {
+		bool was_free = is_free;
+
+		next = next_boundary(piece, p);
+		is_free = !live_at(v, p);
+		if (edge_at(v, p) != (is_free != was_free) || next > view_end(v) ||
+		    (is_free && (was_free || !check_free(p, next))))
+			return (const void *)p;
+		t->listed += is_free && next - p >= MIN_BLOCK;
+		t->free_bytes += is_free ? next - p : 0;
 	}
-	return piece->sentinel == (prev_free ? PREV_FREE : 0) ? NULL : piece;
-}
-
-static const void *check_quick(const struct byte_tlsf *h, size_t i)
-{
-	const struct tlsf_block *b = h->quick[i];
-	unsigned int depth = h->quick_depth[i];
-
-	for (; b && depth; b = b->next, depth--)
-		if ((uintptr_t)b % UNIT || !piece_search(h, (uintptr_t)b) ||
-		    (b->head & ~PREV_FREE) != (i * UNIT | HELD))
-			return b;
-	return b || depth ? &h->quick[i] : NULL;
+	return live_at(v, p) && edge_at(v, p) == is_free ? NULL : piece;
 }
 
 static const void *check_list(const struct byte_tlsf *h, size_t i, struct tally *t)
@@ -1110,12 +1419,24 @@ static const void *check_list(const struct byte_tlsf *h, size_t i, struct tally 
 		return at;
 	for (; *at; at = &(*at)->next) {
 		const struct tlsf_block *b = *at;
+		const struct tlsf_piece *piece = piece_search(h, (uintptr_t)b);
 
-		if ((uintptr_t)b % UNIT || !piece_search(h, (uintptr_t)b) || b->at != at ||
-		    !(b->head & FREE) || list_of(size_of(b)) != i || !t->listed--)
+		if ((uintptr_t)b % UNIT || !piece || !is_prepared(piece, (uintptr_t)b) ||
+		    live_at(&piece->view, (uintptr_t)b) || !edge_at(&piece->view, (uintptr_t)b) ||
+		    b->at != at || list_of(size_of(b)) != i || !t->listed--)
 			return at;
 	}
 	return NULL;
+}
+
+/* Is what is kept a live block in the map? */
+static bool check_kept(const struct byte_tlsf *h, const struct tlsf_kept *k)
+{
+	const struct tlsf_piece *piece = piece_search(h, k->start);
+
+	return !k->nbytes ||
+	       (piece && is_prepared(piece, k->start) && live_at(&piece->view, k->start) &&
+		next_boundary(piece, k->start) == k->start + k->nbytes);
 }
 
 static const void *tlsf_check(const struct byte_alloc *a)
@@ -1125,11 +1446,11 @@ static const void *tlsf_check(const struct byte_alloc *a)
 	struct tally t = {0, 0};
 
 	for (const struct tlsf_piece *p = h->pieces; p && !broken; p = p->next)
-		broken = check_piece(h, p, &t);
+		broken = check_piece(p, &t);
 	for (size_t i = 0; i < NLISTS && !broken; i++)
 		broken = check_list(h, i, &t);
-	for (size_t i = 0; i < TLSF_QUICK && !broken; i++)
-		broken = check_quick(h, i);
+	for (unsigned int i = 0; i < TLSF_KEPT && !broken; i++)
+		broken = check_kept(h, const_kept_at(h, i)) ? NULL : const_kept_at(h, i);
 	if (!broken && (t.listed || t.free_bytes != h->free_bytes))
 		return h;
 	return broken;
@@ -1139,8 +1460,8 @@ const struct byte_ops byte_tlsf_ops = {
 	.name = "TLSF",
 	.init = tlsf_init,
 	.add_memory = tlsf_add_memory,
-	.alloc = tlsf_alloc,
-	.dealloc = tlsf_dealloc,
+	.alloc = byte_tlsf_alloc,
+	.dealloc = byte_tlsf_dealloc,
 	.resize = tlsf_resize,
 	.grow_size = tlsf_grow_size,
 	.take_free = tlsf_take_free,

@@ -12,13 +12,13 @@
 #define OPS	      CAT(byte_, ENGINE, _ops)
 
 /* Engines that offer their shortest path by name: it becomes a part of the caller. */
-#define HAS_FAST_tlsf  0
+#define HAS_FAST_tlsf  1
 #define HAS_FAST_slab  1
 #define HAS_FAST_buddy 0
 #define HAS_FAST       CAT(HAS_FAST_, ENGINE, )
 
 /* Engines whose usual calls have names, for the same reason. */
-#define HAS_NAMES_tlsf	0
+#define HAS_NAMES_tlsf	1
 #define HAS_NAMES_slab	0
 #define HAS_NAMES_buddy 1
 #define HAS_NAMES	CAT(HAS_NAMES_, ENGINE, )
@@ -49,14 +49,6 @@ __attribute__((flatten)) void *heap_alloc(size_t size, size_t align)
 {
 	return CAT(byte_, ENGINE, _alloc)(&heap.base, size, align);
 }
-
-__attribute__((flatten)) void heap_free(void *p, size_t size, size_t align)
-{
-	enum mm_fault_kind f = CAT(byte_, ENGINE, _dealloc)(&heap.base, p, size, align);
-
-	if (__builtin_expect(f != MM_FAULT_NONE, 0))
-		refuse(p, size, align, f);
-}
 #else
 static __attribute__((noinline)) void *alloc_any(size_t size, size_t align)
 {
@@ -65,6 +57,16 @@ static __attribute__((noinline)) void *alloc_any(size_t size, size_t align)
 	return p ? p : OPS.alloc(&heap.base, size, align);
 }
 
+__attribute__((flatten)) void *heap_alloc(size_t size, size_t align)
+{
+	void *p = CAT(byte_, ENGINE, _alloc_fast)(&heap.base, size, align, 0);
+
+	return __builtin_expect(!p, 0) ? alloc_any(size, align) : p;
+}
+#endif
+
+#if HAS_FAST
+/* The calls that are rare are functions of their own: so the fast path saves no registers. */
 static __attribute__((noinline)) void free_any(void *p, size_t size, size_t align)
 {
 	enum mm_fault_kind f = MM_FAULT_KINDS;
@@ -77,29 +79,17 @@ static __attribute__((noinline)) void free_any(void *p, size_t size, size_t alig
 		refuse(p, size, align, f);
 }
 
-/* The calls that are rare are functions of their own: so the fast path saves no registers. */
-#if HAS_FAST
-__attribute__((flatten)) void *heap_alloc(size_t size, size_t align)
-{
-	void *p = CAT(byte_, ENGINE, _alloc_fast)(&heap.base, size, align, 0);
-
-	return __builtin_expect(!p, 0) ? alloc_any(size, align) : p;
-}
-
 __attribute__((flatten)) void heap_free(void *p, size_t size, size_t align)
 {
 	if (__builtin_expect(!CAT(byte_, ENGINE, _dealloc_fast)(&heap.base, p, size, align, 0), 0))
 		free_any(p, size, align);
 }
 #else
-void *heap_alloc(size_t size, size_t align)
+__attribute__((flatten)) void heap_free(void *p, size_t size, size_t align)
 {
-	return alloc_any(size, align);
-}
+	enum mm_fault_kind f = CAT(byte_, ENGINE, _dealloc)(&heap.base, p, size, align);
 
-void heap_free(void *p, size_t size, size_t align)
-{
-	free_any(p, size, align);
+	if (__builtin_expect(f != MM_FAULT_NONE, 0))
+		refuse(p, size, align, f);
 }
-#endif
 #endif

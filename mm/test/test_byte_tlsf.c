@@ -25,12 +25,12 @@ static bool settle(struct byte_alloc *a)
 	return !ops->take_free(a, &at, &nbytes);
 }
 
-/* A header of 8 bytes; hardened levels add a word at the end. */
+/* No header; hardened levels add a word at the end. */
 static size_t block_bytes(size_t size)
 {
-	size_t n = (size + 8 + (MM_HARDEN >= 2 ? 8 : 0) + 7) & ~(size_t)7;
+	size_t n = (size + (MM_HARDEN >= 2 ? 8 : 0) + 7) & ~(size_t)7;
 
-	return n < 32 ? 32 : n;
+	return n < 24 ? 24 : n;
 }
 
 SELFTEST(mm, tlsf_overhead)
@@ -130,6 +130,28 @@ static struct free_count free_blocks(struct byte_alloc *a)
 	return c;
 }
 
+/* Blocks that are kept for reuse are merged before a request fails. */
+SELFTEST(mm, tlsf_kept_blocks_are_no_loss)
+{
+	enum { N = 600 };
+	static void *p[N];
+	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
+	size_t all;
+
+	CHECK(a);
+	all = free_blocks(a).largest - (MM_HARDEN >= 2 ? 8 : 0);
+	for (int round = 0; round < 3; round++) {
+		for (size_t i = 0; i < N; i++)
+			CHECK((p[i] = ops->alloc(a, 1 + i * 7 % 4000, 8)));
+		CHECK(!ops->alloc(a, all, 8));
+		for (size_t i = 0; i < N; i++)
+			CHECK(!ops->dealloc(a, p[i], 1 + i * 7 % 4000, 8));
+		CHECK(!ops->used_bytes(a) && !ops->check(a));
+		CHECK((p[0] = ops->alloc(a, all, 8)) && !ops->available_bytes(a));
+		CHECK(!ops->dealloc(a, p[0], all, 8) && !ops->check(a));
+	}
+}
+
 /* Three neighbours, freed in every order, are one free block at the end. */
 SELFTEST(mm, tlsf_merges_in_every_order)
 {
@@ -214,6 +236,41 @@ SELFTEST(mm, tlsf_pieces)
 	CHECK(settle(a) && !ops->available_bytes(a) && !ops->alloc(a, 1, 1));
 }
 
+/* Frees that change between more pieces than any view remembers, which come and go. */
+SELFTEST(mm, tlsf_many_pieces)
+{
+	enum { PIECES = 100, BLOCKS = 400 };
+	static uint8_t *p[BLOCKS];
+	const size_t part = POOL / PIECES / 64 * 64;
+	uint8_t *mem = selftest_memory(POOL);
+	struct byte_alloc *a = start(mem + 50 * part, part);
+	uint64_t random = 11;
+	size_t nbytes, taken = 0;
+	void *at;
+
+	CHECK(a);
+	for (size_t i = 0; i < PIECES; i++)
+		CHECK(i == 50 || !ops->add_memory(a, mem + i * 37 % PIECES * part, part) ||
+		      i * 37 % PIECES == 50);
+	CHECK(ops->add_memory(a, mem + 50 * part, part) == ALLOC_MEMORY_OVERLAP);
+	for (size_t i = 0; i < BLOCKS; i++)
+		CHECK((p[i] = ops->alloc(a, 3000, 8)));
+	for (int i = 0; i < 4000; i++) {
+		size_t j = selftest_random(&random) % BLOCKS;
+
+		CHECK(!ops->dealloc(a, p[j], 3000, 8));
+		CHECK((p[j] = ops->alloc(a, 3000, 8)));
+		p[j][0] = p[j][2999] = (uint8_t)j;
+	}
+	CHECK(!ops->check(a));
+	for (size_t i = 0; i < BLOCKS; i++)
+		CHECK(p[i][0] == (uint8_t)i && !ops->dealloc(a, p[i], 3000, 8));
+	CHECK(!ops->check(a) && !ops->used_bytes(a));
+	while (ops->take_free(a, &at, &nbytes))
+		taken += nbytes;
+	CHECK(taken >= PIECES * part - part && !ops->total_bytes(a));
+}
+
 SELFTEST(mm, tlsf_resize)
 {
 	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
@@ -238,27 +295,80 @@ SELFTEST(mm, tlsf_resize)
 }
 
 #if MM_HARDEN >= 1
-/* A header that was written over is told, whatever it was written with; repaired, all is well. */
-SELFTEST(mm, tlsf_smashed_header)
+/* The cell of the map for the 512 bytes around an address: where live blocks start, where free
+ * memory starts and ends. */
+static uint64_t *map_cell(uintptr_t addr)
 {
-	static const uint64_t words[] = {
-		0, 1, 64, UINT64_MAX, 0x4141414141414141u, 0xffffffc000000000u};
+	return (uint64_t *)(heap.view.map + (addr >> 9) * 16);
+}
+
+/* A map that was written over is told, wherever it matters for a free; repaired, all is well. */
+SELFTEST(mm, tlsf_smashed_map)
+{
+	static const ptrdiff_t units[] = {0, 1, 8, 30, 63, 75};
 	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
-	uint64_t *p, good;
 	size_t used;
+	uint8_t *p;
 
 	CHECK(a && ops->alloc(a, 600, 8));
 	CHECK((p = ops->alloc(a, 600, 8)) && ops->alloc(a, 600, 8));
 	used = ops->used_bytes(a);
-	good = p[-1];
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-		p[-1] = words[i];
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		uintptr_t addr = (uintptr_t)p + (uintptr_t)units[i] * 8;
+		uint64_t bit = (uint64_t)1 << (addr / 8 % 64);
+
+		*map_cell(addr) ^= bit;
 		CHECK(ops->dealloc(a, p, 600, 8) != MM_FAULT_NONE);
-		CHECK(!ops->resize(a, p, 600, 8, 300));
-		CHECK(p[-1] == words[i] && ops->used_bytes(a) == used);
+		CHECK(!ops->resize(a, p, 600, 8, 300) && ops->used_bytes(a) == used);
+		*map_cell(addr) ^= bit;
+		map_cell(addr)[1] ^= bit;
+		CHECK(ops->check(a));
+		map_cell(addr)[1] ^= bit;
 	}
-	p[-1] = good;
 	CHECK(!ops->check(a) && !ops->dealloc(a, p, 600, 8) && !ops->check(a));
+}
+
+/* Any size that leads to another block is refused, also where another block ends there. */
+SELFTEST(mm, tlsf_exact_sizes)
+{
+	enum { N = 60 };
+	static const size_t sizes[] = {24, 40, 64, 200, 504, 512, 600, 1504};
+	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
+	uint8_t *p[N];
+
+	CHECK(a);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		size_t size = sizes[i] - (MM_HARDEN >= 2 ? 8 : 0);
+
+		for (size_t j = 0; j < N; j++)
+			CHECK((p[j] = ops->alloc(a, size, 8)));
+		for (size_t claim = 8; claim < 8 * sizes[i] && claim < 4000; claim += 8)
+			CHECK(block_bytes(claim) == sizes[i] ||
+			      ops->dealloc(a, p[N / 2], claim, 8) == MM_FAULT_WRONG_LAYOUT);
+		for (size_t j = 0; j < N; j++)
+			CHECK(!ops->dealloc(a, p[j], size, 8));
+		CHECK(!ops->check(a) && !ops->used_bytes(a));
+	}
+}
+
+/* A block freed twice is told wherever it is then: kept, in a list, or a part of a larger one. */
+SELFTEST(mm, tlsf_double_free)
+{
+	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
+	uint8_t *p[8];
+
+	CHECK(a);
+	for (size_t i = 0; i < 8; i++)
+		CHECK((p[i] = ops->alloc(a, 100, 8)));
+	for (size_t i = 0; i < 7; i++) {
+		CHECK(!ops->dealloc(a, p[i], 100, 8));
+		for (size_t j = 0; j <= i; j++)
+			CHECK(ops->dealloc(a, p[j], 100, 8) == MM_FAULT_DOUBLE_FREE);
+	}
+	CHECK(settle(a) && !ops->check(a));
+	for (size_t i = 0; i < 7; i++)
+		CHECK(ops->dealloc(a, p[i], 100, 8) == MM_FAULT_DOUBLE_FREE);
+	CHECK(!ops->dealloc(a, p[7], 100, 8) && !ops->used_bytes(a));
 }
 
 /* The links of a free block were written over: reported, the list given up, and on it goes. */
@@ -307,7 +417,7 @@ SELFTEST(mm, tlsf_smashed_tag)
 	CHECK(a && (p = ops->alloc(a, 600, 8)));
 	CHECK((q = ops->alloc(a, 600, 8)) && ops->alloc(a, 600, 8));
 	CHECK(!ops->dealloc(a, p, 600, 8) && settle(a));
-	__builtin_memset(q - 16, 0x41, 8);
+	__builtin_memset(q - 8, 0x41, 8);
 	used = ops->used_bytes(a);
 	mm_fault_expect(true);
 	/* Refused, or done without the neighbour, but never on wrong addresses. */

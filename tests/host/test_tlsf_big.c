@@ -47,3 +47,50 @@ SELFTEST(mm, tlsf_blocks_above_4_gib)
 	CHECK(ops->take_free(&heap.base, &at, &nbytes) && at == memory && nbytes == pool);
 	munmap(memory, pool);
 }
+
+/*
+ * The map of a huge piece is cleared as it comes into use: whatever was in the memory
+ * before, and wherever blocks begin and end.
+ */
+SELFTEST(mm, tlsf_map_of_a_huge_piece)
+{
+	enum { BLOCKS = 500 };
+	static uint8_t *p[BLOCKS];
+	static size_t size[BLOCKS];
+	const struct byte_ops *ops = &byte_tlsf_ops;
+	const size_t pool = GIB, dirty = 48 << 20;
+	uint64_t random = 5;
+	uint8_t *memory;
+
+	if (MM_HARDEN >= 2) {
+		selftest_skip("poison would touch all of it");
+		return;
+	}
+	memory = mmap(NULL, pool, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory == MAP_FAILED) {
+		selftest_skip("no address space");
+		return;
+	}
+	__builtin_memset(memory, 0xff, dirty);
+	heap = (struct byte_tlsf){.base.ops = ops};
+	CHECK(!ops->init(&heap.base, memory, pool) && !ops->check(&heap.base));
+	if (MM_HARDEN)
+		CHECK(ops->dealloc(&heap.base, memory + dirty - 4096, 64, 8) != MM_FAULT_NONE);
+	for (int i = 0; i < 6000; i++) {
+		uint64_t bits = selftest_random(&random);
+		size_t j = bits % BLOCKS;
+
+		if (p[j])
+			CHECK(!ops->dealloc(&heap.base, p[j], size[j], 8));
+		size[j] = 1 + (bits >> 8) % ((size_t)16 << (bits >> 40) % 16);
+		CHECK((p[j] = ops->alloc(&heap.base, size[j], 8)));
+		CHECK(ops->block_size(&heap.base, p[j]) >= size[j]);
+		CHECK(ops->block_size(&heap.base, p[j]) < size[j] + 32);
+	}
+	CHECK(!ops->check(&heap.base));
+	for (size_t j = 0; j < BLOCKS; j++)
+		CHECK(!p[j] || !ops->dealloc(&heap.base, p[j], size[j], 8));
+	CHECK(!ops->check(&heap.base) && !ops->used_bytes(&heap.base));
+	munmap(memory, pool);
+}

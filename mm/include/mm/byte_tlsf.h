@@ -8,36 +8,64 @@
 
 extern const struct byte_ops byte_tlsf_ops;
 
+/* alloc and dealloc by name, so that they can become a part of a caller. */
+void *byte_tlsf_alloc(struct byte_alloc *a, size_t size, size_t align);
+enum mm_fault_kind byte_tlsf_dealloc(struct byte_alloc *a, void *p, size_t size, size_t align);
+
+/* dealloc where it is usual; false: dealloc must be called. */
+bool byte_tlsf_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t align,
+			    unsigned int cpu);
+
 /* Lists: rows of 64, the first for sizes that are told exactly, then one row per power of two. */
 #define TLSF_ROWS 36u
 #define TLSF_COLS 64u
-/* Sizes with a quick bin, in units of 8 bytes, and the blocks that it takes. */
-#define TLSF_QUICK	 64u
-#define TLSF_QUICK_DEPTH 4u
-/* Freed blocks that hardening level 3 keeps from reuse. */
-#define TLSF_QUARANTINE (MM_HARDEN >= 3 ? 64 : 1)
+/* Places for freed blocks: kept for reuse at levels 0 and 1, from reuse at level 3. */
+#define TLSF_SETS 16u
+#define TLSF_WAYS 4u
+#define TLSF_KEPT (TLSF_SETS * TLSF_WAYS)
 
 struct tlsf_block;
 struct tlsf_piece;
 
+/* A block that was freed, and is live in the map all the same. nbytes 0: none. */
+struct tlsf_kept {
+	uintptr_t start;
+	size_t nbytes;
+};
+
+/* Places for blocks of some sizes. */
+struct tlsf_set {
+	struct tlsf_kept way[TLSF_WAYS];
+};
+
+/* Where the blocks of a piece of memory are, and their map. */
+struct tlsf_view {
+	uintptr_t first; /* the first block */
+	size_t span;	 /* bytes of blocks */
+	uintptr_t map;	 /* where the cell of address 0 would be */
+	uintptr_t fresh; /* from here on the map is cleared as it comes into use */
+};
+
 /* Private to byte_tlsf.c; here so that it can be placed in a static. */
 struct byte_tlsf {
 	struct byte_alloc base;
-	uintptr_t first, span; /* the piece used last; at level 0 the hull of all pieces */
-	uint64_t secret;       /* makes the seals of this heap its own */
-	size_t free_bytes;     /* in blocks that are not live, with their headers */
-	struct tlsf_block *quick[TLSF_QUICK];
-	uint8_t quick_depth[TLSF_QUICK];
+	struct tlsf_view view;	    /* of the piece used last */
+	uintptr_t low;		    /* the hull of all pieces */
+	size_t hull;		    /* its bytes */
+	size_t free_bytes;	    /* in free blocks */
+	struct tlsf_piece *current; /* the piece used last */
+	struct tlsf_set sets[TLSF_SETS];
 	uint64_t rows;		  /* bit r: cols[r] is not zero */
 	uint64_t cols[TLSF_ROWS]; /* bit c of word r: lists[r * TLSF_COLS + c] is not empty */
 	struct tlsf_block *lists[TLSF_ROWS * TLSF_COLS];
 	struct tlsf_piece *pieces; /* by address */
+	struct tlsf_piece *root;   /* the same as a balanced tree */
 	struct tlsf_piece *empty;  /* pieces that are one free block */
-	size_t capacity;	   /* bytes in blocks of any kind */
-	size_t total_bytes;	   /* as given */
-	unsigned int held_next;	   /* slot of the quarantine */
-	unsigned int tick;	   /* operations, for the full checks */
-	uintptr_t held[TLSF_QUARANTINE];
+	size_t npieces;
+	size_t capacity;	/* bytes in blocks of any kind */
+	size_t total_bytes;	/* as given */
+	unsigned int kept_next; /* whose place is wanted next */
+	unsigned int tick;	/* operations, for the full checks */
 };
 
 #endif
