@@ -321,7 +321,7 @@ $(ENGINES:%=$(BENCH_DIR)/mica-%.so): $(BENCH_DIR)/mica-%.so: bench/plugins/heap_
 # The slab engine's span manager is a file of its own.
 $(BENCH_DIR)/mica-slab.so: mm/byte_slab_span.c
 
-$(BENCH_DIR)/mica-pages.so: bench/plugins/pages.c mm/page_bitmap.c mm/page_region.c mm/bits.c mm/fault.c bench/host/pageplugin.h $(BENCH_NEEDS)
+$(BENCH_DIR)/mica-pages.so: bench/plugins/pages.c mm/page_bitmap.c mm/page_region.c mm/page_run.c mm/bits.c mm/fault.c bench/host/pageplugin.h $(BENCH_NEEDS)
 	$(call say,PLUGIN,$@)
 	$(Q)$(BENCH_CC) $(BENCH_FLAGS) -shared -o $@ $(filter %.c,$^)
 

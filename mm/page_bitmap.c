@@ -36,42 +36,237 @@
 #define PAGE_PIECE_MAX ((size_t)1 << 31)   /* pages of one region: indices must fit 32 bits */
 #define PAGE_PN_END    ((uintptr_t)1 << (64 - MM_PAGE_SHIFT)) /* page numbers end here */
 
-static size_t load_count(const size_t *count)
-{
-	return __atomic_load_n(count, __ATOMIC_RELAXED);
-}
-
-/* Only the owner of a cache writes it, but any CPU may read the counts. */
-static void add_count(size_t *count, size_t delta)
-{
-	__atomic_store_n(count, *count + delta, __ATOMIC_RELAXED);
-}
-
-static uint32_t load_parked(const struct page_cpu_cache *c)
-{
-	return __atomic_load_n(&c->count, __ATOMIC_RELAXED);
-}
-
-static void store_parked(struct page_cpu_cache *c, uint32_t count)
-{
-	__atomic_store_n(&c->count, count, __ATOMIC_RELAXED);
-}
-
 static uintptr_t region_address(const struct page_region *r, size_t i)
 {
 	return (r->base_pn + i) << MM_PAGE_SHIFT;
 }
 
+/* The region of this zone that manages page pn, or NULL. */
+static struct page_region *zone_region_of(struct page_region *r, uintptr_t pn)
+{
+	while (r) {
+		size_t i = pn - r->base_pn;
+
+		if (i - r->begin < r->end - r->begin)
+			return r;
+		r = r->child[pn > r->first_pn];
+	}
+	return NULL;
+}
+
 /* The region that manages all of the pages [pn, pn + npages), or NULL. */
 static struct page_region *region_of(const struct page_alloc *a, uintptr_t pn, size_t npages)
 {
-	for (struct page_region *r = a->regions; r; r = r->next) {
-		size_t i = pn - r->base_pn - r->begin, managed = r->end - r->begin;
+	struct page_region *r = zone_region_of(a->root[PAGE_ZONE_ANY], pn);
 
-		if (i < managed)
-			return npages <= managed - i ? r : NULL;
+	if (!r)
+		r = zone_region_of(a->root[PAGE_ZONE_LOW], pn);
+	return r && npages <= r->end - (pn - r->base_pn) ? r : NULL;
+}
+
+static bool usage_valid(enum page_usage usage)
+{
+	return (unsigned int)usage < PAGE_USAGE_KINDS && usage != PAGE_USAGE_CPU_CACHE;
+}
+
+/* --- CPU caches --------------------------------------------------------- */
+
+/* Only the owner of a cache counts here. Plainly: a CPU that looks meanwhile sees the old or the
+ * new number, for every machine writes an aligned word whole. */
+__attribute__((no_sanitize("thread"))) static inline void add_count(size_t *count, size_t delta)
+{
+	*count += delta;
+}
+
+__attribute__((no_sanitize("thread"))) static inline size_t load_count(const size_t *count)
+{
+	return *(const volatile size_t *)count;
+}
+
+/* How many pages are parked. Of the caller's cache, or about now. */
+static size_t parked_pages(const struct page_cpu_cache *c)
+{
+	ptrdiff_t low = __atomic_load_n(&c->low, __ATOMIC_RELAXED);
+	ptrdiff_t top = __atomic_load_n(&c->top, __ATOMIC_RELAXED);
+
+	return top > low ? (size_t)(top - low) : 0;
+}
+
+/*
+ * The owner lowers the top before it looks at the bottom, a taker raises the
+ * bottom before it looks at the top: at least one of them sees what the other
+ * did, and the taker leaves to the owner what both want (take_parked).
+ */
+bool page_alloc_one_local(struct page_alloc *a, enum page_usage usage, unsigned int cpu,
+			  virt_addr_t *out)
+{
+	struct page_cpu_cache *c = &a->cache[cpu];
+	ptrdiff_t top = c->top - 1;
+	uint32_t i;
+
+	if (!usage_valid(usage))
+		return false;
+	__atomic_store_n(&c->top, top, __ATOMIC_SEQ_CST);
+	if (top < __atomic_load_n(&c->low, __ATOMIC_SEQ_CST)) {
+		__atomic_store_n(&c->top, top + 1, __ATOMIC_RELAXED);
+		return false;
 	}
-	return NULL;
+	i = c->page[top];
+	page_state_flip(c->states, i, page_state_of(usage));
+	add_count(&c->usage[page_state_of(usage)], 1);
+	out->value = c->base + ((uintptr_t)i << MM_PAGE_SHIFT);
+	return true;
+}
+
+bool page_free_one_local(struct page_alloc *a, virt_addr_t page, unsigned int cpu,
+			 enum mm_fault_kind *fault)
+{
+	struct page_cpu_cache *c = &a->cache[cpu];
+	uintptr_t offset = page.value - c->base;
+	/* Rotated, so that a misaligned offset is a huge index. */
+	size_t i = offset >> MM_PAGE_SHIFT | offset << (64 - MM_PAGE_SHIFT);
+	ptrdiff_t top = c->top;
+	unsigned int state;
+
+	*fault = MM_FAULT_NONE;
+	if (i >= load_count(&c->span) || top >= c->limit)
+		return false;
+	state = page_state(c->states, i);
+	if (state <= PAGE_STATE_HEAP)
+		return false;
+	page_state_flip(c->states, i, state);
+	add_count(&c->usage[state], (size_t)-1);
+	__atomic_store_n(&c->page[top], (uint32_t)i, __ATOMIC_RELAXED);
+	__atomic_store_n(&c->top, top + 1, __ATOMIC_RELEASE);
+	return true;
+}
+
+/* --- Moving pages to and from the caches, under the lock ---------------- */
+
+/* A cache may hold 1/128 of all memory, and no more than fits. */
+static size_t cache_limit(const struct page_alloc *a)
+{
+	size_t limit = a->total_pages / 128;
+
+	return limit < PAGE_CACHE_DEPTH ? limit : PAGE_CACHE_DEPTH;
+}
+
+/* Pre: the caller owns the cache. Its pages lie at the start of the stack, as many as may be. */
+static void settle(const struct page_alloc *a, struct page_cpu_cache *c)
+{
+	size_t n = parked_pages(c);
+
+	if (c->low)
+		__builtin_memmove(c->page, &c->page[c->low], n * sizeof(c->page[0]));
+	__atomic_store_n(&c->low, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&c->top, (ptrdiff_t)n, __ATOMIC_RELAXED);
+	c->limit = (ptrdiff_t)cache_limit(a);
+}
+
+/* Point the cache at r, if it may: pages of another region must leave first. */
+static bool serve_region(struct page_cpu_cache *c, struct page_region *r)
+{
+	if (parked_pages(c) && c->states != r->states)
+		return false;
+	c->base = region_address(r, 0);
+	c->states = r->states;
+	__atomic_store_n(&c->span, r->ready_end, __ATOMIC_RELAXED);
+	return true;
+}
+
+void page_alloc_refill(struct page_alloc *a, unsigned int cpu)
+{
+	struct page_cpu_cache *c = &a->cache[cpu];
+	size_t limit = cache_limit(a), batch = (limit + 1) / 2, n;
+
+	settle(a, c);
+	n = parked_pages(c);
+	if (n >= limit)
+		return;
+	if (batch > limit - n)
+		batch = limit - n;
+	for (struct page_region *r = a->regions; r; r = r->next) {
+		if (!r->free_pages || !serve_region(c, r))
+			continue;
+		n += page_region_park(r, batch, &c->page[n]);
+		__atomic_store_n(&c->top, (ptrdiff_t)n, __ATOMIC_RELAXED);
+		serve_region(c, r); /* the span may have grown */
+		return;
+	}
+}
+
+static struct page_region *served_region(const struct page_alloc *a, const struct page_cpu_cache *c)
+{
+	struct page_region *r = a->regions;
+
+	while (r && r->states != c->states)
+		r = r->next;
+	return r;
+}
+
+static void drain(struct page_alloc *a, struct page_cpu_cache *c, size_t left)
+{
+	struct page_region *r = served_region(a, c);
+	size_t n;
+
+	settle(a, c);
+	if (!r)
+		return;
+	for (n = parked_pages(c); n > left; n--)
+		page_region_unpark(r, c->page[n - 1]);
+	__atomic_store_n(&c->top, (ptrdiff_t)n, __ATOMIC_RELAXED);
+	serve_region(c, r);
+}
+
+void page_alloc_drain(struct page_alloc *a, unsigned int cpu)
+{
+	struct page_cpu_cache *c = &a->cache[cpu];
+
+	drain(a, c, parked_pages(c) / 2);
+}
+
+bool page_alloc_drain_all(struct page_alloc *a, unsigned int cpu)
+{
+	struct page_cpu_cache *c = &a->cache[cpu];
+	bool any = parked_pages(c);
+
+	drain(a, c, 0);
+	return any;
+}
+
+/*
+ * Take all pages of a cache while its owner may be at work there; how many there
+ * were. First the bottom is raised to where the top was seen: from now on the
+ * owner gets nothing below it. If the top turns out to have sunk meanwhile, the
+ * owner took the pages above it, or is about to find the bottom above its own:
+ * either way they are not ours, and the bottom follows.
+ */
+static size_t take_parked(struct page_alloc *a, struct page_cpu_cache *c)
+{
+	ptrdiff_t low = c->low, end = __atomic_load_n(&c->top, __ATOMIC_RELAXED), top;
+	struct page_region *r = served_region(a, c);
+
+	if (end <= low || !r)
+		return 0;
+	__atomic_store_n(&c->low, end, __ATOMIC_SEQ_CST);
+	top = __atomic_load_n(&c->top, __ATOMIC_SEQ_CST);
+	if (top < end) {
+		end = top > low ? top : low;
+		__atomic_store_n(&c->low, end, __ATOMIC_RELAXED);
+	}
+	for (ptrdiff_t k = low; k < end; k++)
+		page_region_unpark(r, __atomic_load_n(&c->page[k], __ATOMIC_RELAXED));
+	return (size_t)(end - low);
+}
+
+/* Take the pages that the CPUs have parked, before a request fails. False when there were none. */
+static bool reclaim_parked(struct page_alloc *a)
+{
+	size_t n = 0;
+
+	for (unsigned int cpu = 0; cpu < MM_MAX_CPUS; cpu++)
+		n += take_parked(a, &a->cache[cpu]);
+	return n;
 }
 
 /* --- Regions ------------------------------------------------------------ */
@@ -84,22 +279,38 @@ static bool overlaps(const struct page_alloc *a, uintptr_t first, uintptr_t end)
 	return false;
 }
 
-/* A cache may hold 1/128 of all memory, and no more than fits. */
-static void set_cache_limits(struct page_alloc *a)
-{
-	size_t limit = a->total_pages / 128;
-
-	if (limit > PAGE_CACHE_DEPTH)
-		limit = PAGE_CACHE_DEPTH;
-	for (unsigned int cpu = 0; cpu < MM_MAX_CPUS; cpu++)
-		__atomic_store_n(&a->cache[cpu].limit, (uint32_t)limit, __ATOMIC_RELAXED);
-}
-
 static bool goes_before(const struct page_region *r, const struct page_region *s)
 {
 	if (r->zone != s->zone)
 		return r->zone == PAGE_ZONE_ANY;
 	return r->first_pn < s->first_pn;
+}
+
+/* A balanced tree of the n regions from *next on, which it leaves at the one behind them. */
+static struct page_region *plant_tree(struct page_region **next, size_t n)
+{
+	struct page_region *below, *root;
+
+	if (!n)
+		return NULL;
+	below = plant_tree(next, n / 2);
+	root = *next;
+	*next = root->next;
+	root->child[0] = below;
+	root->child[1] = plant_tree(next, n - n / 2 - 1);
+	return root;
+}
+
+/* Regions come and go rarely: the trees are made anew each time. */
+static void plant_trees(struct page_alloc *a)
+{
+	struct page_region *next = a->regions;
+	size_t n[2] = {0, 0};
+
+	for (const struct page_region *r = a->regions; r; r = r->next)
+		n[r->zone]++;
+	a->root[PAGE_ZONE_ANY] = plant_tree(&next, n[PAGE_ZONE_ANY]);
+	a->root[PAGE_ZONE_LOW] = plant_tree(&next, n[PAGE_ZONE_LOW]);
 }
 
 static void insert_region(struct page_alloc *a, struct page_region *r)
@@ -111,7 +322,7 @@ static void insert_region(struct page_alloc *a, struct page_region *r)
 	r->next = *link;
 	*link = r;
 	a->total_pages += r->end - r->begin;
-	set_cache_limits(a);
+	plant_trees(a);
 }
 
 /* The physical address decides about the zone; no piece crosses the line. */
@@ -230,17 +441,18 @@ static bool starts_at(const struct page_region *r, uintptr_t address)
 
 enum alloc_result page_alloc_remove_region(struct page_alloc *a, virt_addr_t start)
 {
-	bool found = false;
+	bool found = false, all_free = true;
 
 	for (const struct page_region *r = a->regions; r; r = r->next) {
 		if (!starts_at(r, start.value))
 			continue;
-		if (r->free_pages != r->end - r->begin)
-			return ALLOC_NO_MEMORY;
 		found = true;
+		all_free &= r->free_pages == r->end - r->begin;
 	}
 	if (!found)
 		return ALLOC_NOT_ALLOCATED;
+	if (!all_free)
+		return reclaim_parked(a) ? page_alloc_remove_region(a, start) : ALLOC_NO_MEMORY;
 	for (struct page_region **link = &a->regions; *link;) {
 		struct page_region *r = *link;
 
@@ -252,16 +464,11 @@ enum alloc_result page_alloc_remove_region(struct page_alloc *a, virt_addr_t sta
 		a->total_pages -= r->end - r->begin;
 		forget_region(a, r);
 	}
-	set_cache_limits(a);
+	plant_trees(a);
 	return ALLOC_OK;
 }
 
 /* --- Requests ----------------------------------------------------------- */
-
-static bool usage_valid(enum page_usage usage)
-{
-	return (unsigned int)usage < PAGE_USAGE_KINDS && usage != PAGE_USAGE_CPU_CACHE;
-}
 
 static bool request_valid(const struct page_request *req)
 {
@@ -283,24 +490,33 @@ static size_t request_end(const struct page_region *r, const struct page_request
 	return below < r->end - r->begin ? r->begin + (size_t)below : r->end;
 }
 
+static bool get_pages(struct page_alloc *a, const struct page_request *req, virt_addr_t *out)
+{
+	for (struct page_region *r = a->regions; r; r = r->next) {
+		size_t i;
+
+		if (req->zone == PAGE_ZONE_LOW && r->zone != PAGE_ZONE_LOW)
+			continue;
+		i = page_region_find(r, req->npages, req->align >> MM_PAGE_SHIFT,
+				     request_end(r, req));
+		if (i == PAGE_NONE)
+			continue;
+		page_region_take(r, i, req->npages, req->usage);
+		a->usage[req->usage] += req->npages;
+		out->value = region_address(r, i);
+		return true;
+	}
+	return false;
+}
+
 enum alloc_result page_alloc_get(struct page_alloc *a, struct page_request req, virt_addr_t *out)
 {
 	if (!request_valid(&req))
 		return ALLOC_INVALID_PARAM;
-	for (struct page_region *r = a->regions; r; r = r->next) {
-		size_t i;
-
-		if (req.zone == PAGE_ZONE_LOW && r->zone != PAGE_ZONE_LOW)
-			continue;
-		i = page_region_find(r, req.npages, req.align >> MM_PAGE_SHIFT,
-				     request_end(r, &req));
-		if (i == PAGE_NONE)
-			continue;
-		page_region_take(r, i, req.npages, PAGE_STATE_LIVE | (unsigned int)req.usage);
-		a->usage[req.usage] += req.npages;
-		out->value = region_address(r, i);
-		return ALLOC_OK;
-	}
+	do {
+		if (get_pages(a, &req, out))
+			return ALLOC_OK;
+	} while (reclaim_parked(a));
 	return ALLOC_NO_MEMORY;
 }
 
@@ -309,24 +525,58 @@ enum alloc_result page_alloc_get_at(struct page_alloc *a, virt_addr_t start, siz
 {
 	uintptr_t pn = start.value >> MM_PAGE_SHIFT;
 	struct page_region *r;
+	size_t i;
 
 	if (!npages || start.value & (MM_PAGE_SIZE - 1) || npages > PAGE_PN_END - pn ||
 	    !usage_valid(usage))
 		return ALLOC_INVALID_PARAM;
 	r = region_of(a, pn, npages);
-	if (!r || !page_region_is_free(r, pn - r->base_pn, npages))
+	if (!r)
 		return ALLOC_NO_MEMORY;
-	page_region_take(r, pn - r->base_pn, npages, PAGE_STATE_LIVE | (unsigned int)usage);
+	i = pn - r->base_pn;
+	if (!page_region_is_free(r, i, npages) &&
+	    (!reclaim_parked(a) || !page_region_is_free(r, i, npages)))
+		return ALLOC_NO_MEMORY;
+	page_region_take(r, i, npages, usage);
 	a->usage[usage] += npages;
 	return ALLOC_OK;
 }
 
-static bool all_of_kinds(const size_t counts[PAGE_USAGE_KINDS], unsigned int kinds)
+/* Pages of several usages, which are counted down. The fault of giving them back. */
+static enum mm_fault_kind uncount_mixed(struct page_alloc *a, const struct page_region *r, size_t i,
+					size_t n, unsigned int kinds)
 {
+	size_t counts[PAGE_USAGE_KINDS] = {0};
+
+	if (!page_region_count(r, i, n, counts))
+		return MM_FAULT_DOUBLE_FREE;
 	for (unsigned int kind = 0; kind < PAGE_USAGE_KINDS; kind++)
 		if (counts[kind] && !(kinds >> kind & 1))
-			return false;
-	return true;
+			return MM_FAULT_FOREIGN;
+	for (unsigned int kind = 0; kind < PAGE_USAGE_KINDS; kind++)
+		a->usage[kind] -= counts[kind];
+	return MM_FAULT_NONE;
+}
+
+static inline enum mm_fault_kind uncount(struct page_alloc *a, const struct page_region *r,
+					 size_t i, size_t n, unsigned int kinds)
+{
+	unsigned int state = page_region_common_state(r, i, n);
+	enum page_usage usage = page_state_usage(state);
+
+	if (!state)
+		return uncount_mixed(a, r, i, n, kinds);
+	if (!(kinds >> usage & 1))
+		return MM_FAULT_FOREIGN;
+	a->usage[usage] -= n;
+	return MM_FAULT_NONE;
+}
+
+static enum alloc_result refuse(enum mm_fault_kind kind, enum mm_fault_kind *fault)
+{
+	*fault = kind;
+	return kind == MM_FAULT_WRONG_LAYOUT || kind == MM_FAULT_MISALIGNED ? ALLOC_INVALID_PARAM
+									    : ALLOC_NOT_ALLOCATED;
 }
 
 enum alloc_result page_alloc_put(struct page_alloc *a, virt_addr_t start, size_t npages,
@@ -338,143 +588,21 @@ enum alloc_result page_alloc_put(struct page_alloc *a, virt_addr_t start, size_t
 enum alloc_result page_alloc_put_kinds(struct page_alloc *a, virt_addr_t start, size_t npages,
 				       unsigned int kinds, enum mm_fault_kind *fault)
 {
-	size_t counts[PAGE_USAGE_KINDS] = {0};
 	uintptr_t pn = start.value >> MM_PAGE_SHIFT;
 	struct page_region *r;
 
-	*fault = MM_FAULT_WRONG_LAYOUT;
 	if (!npages)
-		return ALLOC_INVALID_PARAM;
-	*fault = MM_FAULT_MISALIGNED;
+		return refuse(MM_FAULT_WRONG_LAYOUT, fault);
 	if (start.value & (MM_PAGE_SIZE - 1))
-		return ALLOC_INVALID_PARAM;
-	*fault = MM_FAULT_FOREIGN;
+		return refuse(MM_FAULT_MISALIGNED, fault);
 	r = region_of(a, pn, npages);
 	if (!r)
+		return refuse(MM_FAULT_FOREIGN, fault);
+	*fault = uncount(a, r, pn - r->base_pn, npages, kinds);
+	if (*fault != MM_FAULT_NONE)
 		return ALLOC_NOT_ALLOCATED;
-	*fault = MM_FAULT_DOUBLE_FREE;
-	if (!page_region_count(r, pn - r->base_pn, npages, counts))
-		return ALLOC_NOT_ALLOCATED;
-	*fault = MM_FAULT_FOREIGN;
-	if (!all_of_kinds(counts, kinds))
-		return ALLOC_NOT_ALLOCATED;
-	*fault = MM_FAULT_NONE;
 	page_region_give(r, pn - r->base_pn, npages);
-	for (unsigned int kind = 0; kind < PAGE_USAGE_KINDS; kind++)
-		a->usage[kind] -= counts[kind];
 	return ALLOC_OK;
-}
-
-/* --- CPU caches --------------------------------------------------------- */
-
-/* Turn the state of one page of the caller's, among neighbours that are not. */
-static void flip_state(uint64_t *word, unsigned int shift, unsigned int flip)
-{
-	__atomic_fetch_xor(word, (uint64_t)flip << shift, __ATOMIC_RELAXED);
-}
-
-bool page_alloc_one_local(struct page_alloc *a, enum page_usage usage, unsigned int cpu,
-			  virt_addr_t *out)
-{
-	struct page_cpu_cache *c = &a->cache[cpu];
-	uint32_t count = c->count, i;
-
-	if (!count || !usage_valid(usage))
-		return false;
-	store_parked(c, count - 1);
-	i = c->page[count - 1];
-	flip_state(&c->states[i / PAGE_STATES_WORD], i % PAGE_STATES_WORD * 4,
-		   PAGE_STATE_PARKED ^ (PAGE_STATE_LIVE | (unsigned int)usage));
-	add_count(&c->usage[usage], 1);
-	out->value = c->base + ((uintptr_t)i << MM_PAGE_SHIFT);
-	return true;
-}
-
-bool page_free_one_local(struct page_alloc *a, virt_addr_t page, unsigned int cpu,
-			 enum mm_fault_kind *fault)
-{
-	struct page_cpu_cache *c = &a->cache[cpu];
-	uintptr_t offset = page.value - c->base;
-	/* Rotated, so that a misaligned offset is a huge index. */
-	size_t i = offset >> MM_PAGE_SHIFT | offset << (64 - MM_PAGE_SHIFT);
-	uint32_t count = c->count;
-	unsigned int shift = i % PAGE_STATES_WORD * 4, state;
-	uint64_t *word;
-
-	*fault = MM_FAULT_NONE;
-	if (i >= __atomic_load_n(&c->span, __ATOMIC_RELAXED) ||
-	    count >= __atomic_load_n(&c->limit, __ATOMIC_RELAXED))
-		return false;
-	word = &c->states[i / PAGE_STATES_WORD];
-	state = (unsigned int)(__atomic_load_n(word, __ATOMIC_RELAXED) >> shift) & 15;
-	if (!(state & PAGE_STATE_LIVE) || state == (PAGE_STATE_LIVE | PAGE_USAGE_HEAP))
-		return false;
-	flip_state(word, shift, state ^ PAGE_STATE_PARKED);
-	add_count(&c->usage[state ^ PAGE_STATE_LIVE], (size_t)-1);
-	c->page[count] = (uint32_t)i;
-	store_parked(c, count + 1);
-	return true;
-}
-
-/* Point the cache at r, if it may: pages of another region must leave first. */
-static bool serve_region(struct page_cpu_cache *c, struct page_region *r)
-{
-	if (c->count && c->states != r->states)
-		return false;
-	c->base = region_address(r, 0);
-	c->states = r->states;
-	__atomic_store_n(&c->span, r->ready_end, __ATOMIC_RELAXED);
-	return true;
-}
-
-void page_alloc_refill(struct page_alloc *a, unsigned int cpu)
-{
-	struct page_cpu_cache *c = &a->cache[cpu];
-	size_t batch = (c->limit + 1) / 2, room = c->count < c->limit ? c->limit - c->count : 0;
-
-	if (batch > room)
-		batch = room;
-	for (struct page_region *r = a->regions; r && batch; r = r->next) {
-		size_t got;
-
-		if (!r->free_pages || !serve_region(c, r))
-			continue;
-		got = page_region_take_parked(r, batch, &c->page[c->count]);
-		store_parked(c, c->count + (uint32_t)got);
-		serve_region(c, r); /* the span may have grown */
-		return;
-	}
-}
-
-static void drain(struct page_alloc *a, struct page_cpu_cache *c, uint32_t left)
-{
-	struct page_region *r = a->regions;
-
-	while (r && r->states != c->states)
-		r = r->next;
-	if (!r)
-		return;
-	for (uint32_t count = c->count; count > left; count--)
-		page_region_give(r, c->page[count - 1], 1);
-	if (c->count > left)
-		store_parked(c, left);
-	serve_region(c, r);
-}
-
-void page_alloc_drain(struct page_alloc *a, unsigned int cpu)
-{
-	struct page_cpu_cache *c = &a->cache[cpu];
-
-	drain(a, c, c->count / 2);
-}
-
-bool page_alloc_drain_all(struct page_alloc *a, unsigned int cpu)
-{
-	struct page_cpu_cache *c = &a->cache[cpu];
-	bool any = c->count;
-
-	drain(a, c, 0);
-	return any;
 }
 
 /* --- Queries ------------------------------------------------------------ */
@@ -488,7 +616,8 @@ size_t page_alloc_usage(const struct page_alloc *a, enum page_usage usage)
 		return 0;
 	n = a->usage[usage];
 	for (unsigned int cpu = 0; cpu < MM_MAX_CPUS; cpu++)
-		n += parked ? load_parked(&a->cache[cpu]) : load_count(&a->cache[cpu].usage[usage]);
+		n += parked ? parked_pages(&a->cache[cpu])
+			    : load_count(&a->cache[cpu].usage[page_state_of(usage)]);
 	return n;
 }
 
@@ -526,7 +655,7 @@ bool page_alloc_is_allocated(const struct page_alloc *a, virt_addr_t page)
 	uintptr_t pn = page.value >> MM_PAGE_SHIFT;
 	const struct page_region *r = region_of(a, pn, 1);
 
-	return r && page_region_state(r, pn - r->base_pn) & PAGE_STATE_LIVE;
+	return r && page_region_state(r, pn - r->base_pn);
 }
 
 bool page_alloc_region(const struct page_alloc *a, size_t i, struct page_region_info *out)
@@ -548,16 +677,13 @@ bool page_alloc_region(const struct page_alloc *a, size_t i, struct page_region_
 
 const void *page_alloc_check(const struct page_alloc *a)
 {
-	size_t counts[16] = {0};
+	size_t counts[PAGE_USAGE_KINDS] = {0};
 
 	for (const struct page_region *r = a->regions; r; r = r->next)
 		if (!page_region_check(r, counts))
 			return r;
-	if (counts[PAGE_STATE_PARKED] != page_alloc_usage(a, PAGE_USAGE_CPU_CACHE))
-		return a;
 	for (unsigned int kind = 0; kind < PAGE_USAGE_KINDS; kind++)
-		if (kind != PAGE_USAGE_CPU_CACHE &&
-		    counts[PAGE_STATE_LIVE + kind] != page_alloc_usage(a, (enum page_usage)kind))
+		if (counts[kind] != page_alloc_usage(a, (enum page_usage)kind))
 			return a;
 	return NULL;
 }

@@ -35,11 +35,7 @@ __attribute__((noinline)) static uintptr_t alloc_slow(size_t n, unsigned int ali
 		if (page_alloc_one_local(&pages, PAGE_USAGE_USER, 0, &va))
 			return va.value;
 	}
-	if (page_alloc_get(&pages, req, &va) == ALLOC_OK)
-		return va.value;
-	if (page_alloc_drain_all(&pages, 0) && page_alloc_get(&pages, req, &va) == ALLOC_OK)
-		return va.value;
-	return PAGE_FAIL;
+	return page_alloc_get(&pages, req, &va) == ALLOC_OK ? va.value : PAGE_FAIL;
 }
 
 __attribute__((flatten)) uintptr_t page_alloc(size_t n, unsigned int align_log2)

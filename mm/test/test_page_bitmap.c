@@ -268,8 +268,8 @@ SELFTEST(mm, page_remove_region)
 	CHECK(page_alloc_remove_region(&pages, va) == ALLOC_NOT_ALLOCATED);
 	CHECK(put(va.value, 1) == ALLOC_OK);
 	page_alloc_refill(&pages, 0);
-	CHECK(page_alloc_remove_region(&pages, start) == ALLOC_NO_MEMORY);
-	CHECK(page_alloc_drain_all(&pages, 0) && !page_alloc_drain_all(&pages, 0));
+	page_alloc_refill(&pages, 1);
+	CHECK(page_alloc_usage(&pages, PAGE_USAGE_CPU_CACHE));
 	CHECK(page_alloc_remove_region(&pages, start) == ALLOC_OK);
 	CHECK(!page_alloc_total(&pages) && get(1, MM_PAGE_SIZE, &va) == ALLOC_NO_MEMORY);
 	CHECK(page_alloc_remove_region(&pages, start) == ALLOC_NOT_ALLOCATED);

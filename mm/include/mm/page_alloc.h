@@ -35,21 +35,24 @@ struct page_region; /* lies at the start of its region */
 
 /*
  * Per-CPU stack of free single pages, all of one region. It keeps what it needs
- * of that region, so that the fast path reads nothing that a lock protects.
+ * of that region, so that the fast path reads nothing that a lock protects. Its
+ * owner works at the top, whoever holds the lock may take pages from the bottom.
  */
 #define PAGE_CACHE_DEPTH 128
 struct page_cpu_cache {
-	uintptr_t base;			/* address of index 0 of the region */
-	size_t span;			/* indices below it may be parked here */
-	uint64_t *states;		/* the region's */
-	size_t usage[PAGE_USAGE_KINDS]; /* what local calls added to each kind, modulo 2^64 */
-	uint32_t count, limit;
+	ptrdiff_t low, top;		 /* page[low..top) are parked here */
+	ptrdiff_t limit;		 /* for top */
+	uintptr_t base;			 /* address of index 0 of the region */
+	size_t span;			 /* indices below it may be parked here */
+	uint64_t *states;		 /* the region's */
+	size_t usage[PAGE_USAGE_KINDS];	 /* what local calls added to each kind, modulo 2^64 */
 	uint32_t page[PAGE_CACHE_DEPTH]; /* indices */
 } __attribute__((aligned(64)));
 
 /* All zero is an empty allocator. The members are private to page_bitmap.c. */
 struct page_alloc {
 	struct page_region *regions; /* high memory first, then by address */
+	struct page_region *root[2]; /* balanced trees: high memory, low memory */
 	size_t total_pages;
 	size_t usage[PAGE_USAGE_KINDS]; /* without what the caches count */
 	struct page_cpu_cache cache[MM_MAX_CPUS];
