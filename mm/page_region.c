@@ -592,12 +592,11 @@ static size_t run_start_in_chunk(const struct page_region *r, size_t i)
 static size_t run_start(const struct page_region *r, size_t i, size_t floor)
 {
 	while (i > floor) {
-		size_t start = (i - 1) & ~(PAGE_CHUNK - 1);
+		size_t base = (i - 1) & ~(PAGE_CHUNK - 1);
+		bool is_free = chunk_is_free(r, base >> PAGE_CHUNK_SHIFT);
 
-		if (!chunk_is_free(r, start >> PAGE_CHUNK_SHIFT))
-			start = run_start_in_chunk(r, i);
-		i = start;
-		if (start & (PAGE_CHUNK - 1))
+		i = is_free ? base : run_start_in_chunk(r, i);
+		if (i != base)
 			break;
 	}
 	return max_size(i, floor);
@@ -624,12 +623,11 @@ static size_t run_end_in_chunk(const struct page_region *r, size_t i)
 static size_t run_end(const struct page_region *r, size_t i, size_t limit)
 {
 	while (i < limit) {
-		size_t stop = (i | (PAGE_CHUNK - 1)) + 1;
+		size_t next = (i | (PAGE_CHUNK - 1)) + 1;
+		bool is_free = chunk_is_free(r, i >> PAGE_CHUNK_SHIFT);
 
-		if (!chunk_is_free(r, i >> PAGE_CHUNK_SHIFT))
-			stop = run_end_in_chunk(r, i);
-		i = stop;
-		if (stop & (PAGE_CHUNK - 1))
+		i = is_free ? next : run_end_in_chunk(r, i);
+		if (i != next)
 			break;
 	}
 	return min_size(i, limit);

@@ -134,15 +134,17 @@ static bool model_set(uint8_t *used, uintptr_t base, virt_addr_t va, size_t n, b
 	return true;
 }
 
-/* Is there really no run of n pages at this alignment? */
+/* Is there really no run of n pages at this alignment, or, where that is promised only, none of n and
+ * the alignment? */
 static bool model_full(const uint8_t *used, uintptr_t base, size_t from, size_t total, size_t n,
 		       size_t align)
 {
-	size_t run = 0;
+	bool exact = align == MM_PAGE_SIZE || align == n * MM_PAGE_SIZE;
+	size_t run = 0, want = exact ? n : n + align / MM_PAGE_SIZE - 1;
 
 	for (size_t i = total; i-- > from;) {
 		run = used[i] ? 0 : run + 1;
-		if (run >= n && !((base + i * MM_PAGE_SIZE) & (align - 1)))
+		if (run >= want && (!exact || !((base + i * MM_PAGE_SIZE) & (align - 1))))
 			return false;
 	}
 	return true;
