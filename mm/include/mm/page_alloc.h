@@ -40,12 +40,12 @@ struct page_region; /* lies at the start of its region */
  */
 #define PAGE_CACHE_DEPTH 128
 struct page_cpu_cache {
-	ptrdiff_t low, top;		 /* page[low..top) are parked here */
-	ptrdiff_t limit;		 /* for top */
-	uintptr_t base;			 /* address of index 0 of the region */
-	size_t span;			 /* indices below it may be parked here */
-	uint64_t *states;		 /* the region's */
-	size_t usage[PAGE_USAGE_KINDS];	 /* what local calls added to each kind, modulo 2^64 */
+	ptrdiff_t low, top; /* page[low..top) are parked here */
+	ptrdiff_t limit;    /* for top */
+	uintptr_t base;	    /* address of index 0 of the region */
+	size_t span;	    /* indices below it may be parked here */
+	uint64_t *states;   /* the region's */
+	size_t usage[16];   /* what local calls added to each kind, modulo 2^64, by its state */
 	uint32_t page[PAGE_CACHE_DEPTH]; /* indices */
 } __attribute__((aligned(64)));
 
