@@ -123,6 +123,11 @@ static inline void arch_io_wmb(void)
 	__asm__ volatile("dmb oshst" ::: "memory");
 }
 
+static inline void arch_store_release32(uint32_t *p, uint32_t value)
+{
+	__atomic_store_n(p, value, __ATOMIC_RELEASE);
+}
+
 /*
  * One instruction with a plain address: hypervisors decode no other form from
  * the syndrome, and a compiler may choose one that they do not.

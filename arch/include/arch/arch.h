@@ -38,6 +38,7 @@ struct arch_regs;
  *
  * void arch_mb(void), arch_rmb(void), arch_wmb(void);
  *		order accesses to normal memory among CPUs
+ * void arch_store_release32(uint32_t *, uint32_t);	whoever sees it sees all before it
  * void arch_io_mb(void), arch_io_rmb(void), arch_io_wmb(void);
  *		order normal memory and device accesses (before a doorbell; after
  *		reading a status register)

@@ -14,6 +14,9 @@
 
 #define RISCV_SSTATUS_SIE 2ul
 
+/* No logical CPU id is as large as this. */
+#define ARCH_MAX_CPU_ID 0x10000u
+
 /* As vector.S pushes it; offsets are pinned in trap.c. */
 struct arch_regs {
 	uint64_t x[32]; /* x[0] is not used */
@@ -42,12 +45,16 @@ static inline void arch_irq_disable(void)
 	__asm__ volatile("csrci sstatus, 2" : : : "memory");
 }
 
+/*
+ * The state is the whole register: restoring sets the bits that were set. SIE is the only one
+ * that anybody clears in between.
+ */
 static inline unsigned long arch_irq_save(void)
 {
 	unsigned long status;
 
 	__asm__ volatile("csrrci %0, sstatus, 2" : "=r"(status) : : "memory");
-	return status & RISCV_SSTATUS_SIE;
+	return status;
 }
 
 static inline void arch_irq_restore(unsigned long state)
@@ -57,10 +64,12 @@ static inline void arch_irq_restore(unsigned long state)
 
 static inline unsigned int arch_cpu_id(void)
 {
-	unsigned int id;
+	unsigned long id;
 
-	__asm__("lw %0, 0(tp)" : "=r"(id));
-	return id;
+	__asm__("lwu %0, 0(tp)" : "=r"(id));
+	if (id >= ARCH_MAX_CPU_ID)
+		__builtin_unreachable(); /* so that an index made of it needs no widening */
+	return (unsigned int)id;
 }
 
 /* The pause hint (Zihintpause); without that extension a fence that orders nothing. */
@@ -119,6 +128,12 @@ static inline void arch_io_rmb(void)
 static inline void arch_io_wmb(void)
 {
 	__asm__ volatile("fence ow, ow" : : : "memory");
+}
+
+/* One instruction; the compiler's release store has a fence before it. */
+static inline void arch_store_release32(uint32_t *p, uint32_t value)
+{
+	__asm__ volatile("amoswap.w.rl zero, %z1, %0" : "+A"(*p) : "rJ"(value) : "memory");
 }
 
 static inline uint8_t arch_read8(const volatile void *p)

@@ -22,7 +22,7 @@ static inline unsigned long spin_lock_word(uint32_t *word)
 
 static inline void spin_unlock_word(uint32_t *word, unsigned long state)
 {
-	__atomic_store_n(word, 0, __ATOMIC_RELEASE);
+	arch_store_release32(word, 0);
 	arch_irq_restore(state);
 }
 

@@ -22,6 +22,11 @@ static inline void arch_relax(void)
 {
 }
 
+static inline void arch_store_release32(uint32_t *p, uint32_t value)
+{
+	__atomic_store_n(p, value, __ATOMIC_RELEASE);
+}
+
 static inline void arch_wait_for_interrupt(void)
 {
 }
