@@ -140,33 +140,44 @@ void global_debug_resized(struct global_allocator *g, const void *p, size_t nbyt
 /* What an engine keeps before a block, or behind it, counts as a part of it. */
 #define MARGIN ((size_t)16)
 
-static struct global_allocator *watched[8];
+#define NWATCHED 8u
+static struct global_allocator *watched[NWATCHED];
 
-/* The block around an address: a live one, or else of the dead ones that which starts last. */
-static const struct block_record *block_around(struct block_table *t, uintptr_t addr)
+static bool is_around(const struct block_record *r, uintptr_t addr)
+{
+	return addr - (r->key - MARGIN) < r->nbytes + 2 * MARGIN;
+}
+
+/* A block around an address, live or dead; of several that which starts last. */
+static const struct block_record *block_around(struct block_table *t, uintptr_t addr, bool live)
 {
 	const struct block_record *found = NULL;
 
 	for (size_t i = 0; i < block_table_slots(t); i++) {
 		const struct block_record *r = block_table_slot(t, i);
 
-		if (!r || addr - (r->key - MARGIN) >= r->nbytes + 2 * MARGIN)
-			continue;
-		if (is_live(r))
-			return r;
-		if (!found || r->key > found->key)
+		if (r && is_live(r) == live && is_around(r, addr) &&
+		    (!found || r->key > found->key))
 			found = r;
 	}
 	return found;
 }
 
+/* The best that is known of an address: a block there, a live one around it, a dead one. */
+static const struct block_record *block_near(struct block_table *t, uintptr_t addr)
+{
+	const struct block_record *r = block_table_find(t, addr);
+
+	if (!r)
+		r = block_around(t, addr, true);
+	return r ? r : block_around(t, addr, false);
+}
+
 static bool trace_in(struct global_allocator *g, struct mm_fault *fault)
 {
 	unsigned long state = mm_port_lock(&g->page_lock);
-	const struct block_record *r = block_table_find(&g->blocks, (uintptr_t)fault->ptr);
+	const struct block_record *r = block_near(&g->blocks, (uintptr_t)fault->ptr);
 
-	if (!r)
-		r = block_around(&g->blocks, (uintptr_t)fault->ptr);
 	if (r) {
 		fault->block = (const void *)r->key;
 		fault->block_size = r->nbytes;
@@ -177,9 +188,10 @@ static bool trace_in(struct global_allocator *g, struct mm_fault *fault)
 	return r;
 }
 
+/* An allocator on memory of another was made later: what it knows of an address is newer. */
 static void trace(struct mm_fault *fault)
 {
-	for (size_t i = 0; i < sizeof(watched) / sizeof(watched[0]); i++) {
+	for (size_t i = NWATCHED; i-- > 0;) {
 		struct global_allocator *g = __atomic_load_n(&watched[i], __ATOMIC_RELAXED);
 
 		if (g && trace_in(g, fault))
@@ -189,7 +201,7 @@ static void trace(struct mm_fault *fault)
 
 void global_debug_watch(struct global_allocator *g)
 {
-	for (size_t i = 0; i < sizeof(watched) / sizeof(watched[0]); i++) {
+	for (size_t i = 0; i < NWATCHED; i++) {
 		struct global_allocator *none = NULL;
 
 		if (__atomic_compare_exchange_n(&watched[i], &none, g, false, __ATOMIC_RELAXED,

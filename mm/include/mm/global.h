@@ -104,15 +104,18 @@ MM_MUST_CHECK void *global_allocator_alloc_bytes(struct global_allocator *g, siz
 enum alloc_result global_allocator_dealloc_bytes(struct global_allocator *g, void *p, size_t size,
 						 size_t align);
 
+/* In every build: the address that a report names is where these are used. */
+#define MM_INLINE static inline __attribute__((always_inline))
+
 /* Why there was no memory for a layout. */
-static inline enum alloc_result alloc_failure(struct layout l)
+MM_INLINE enum alloc_result alloc_failure(struct layout l)
 {
 	return layout_valid(l) ? ALLOC_NO_MEMORY : ALLOC_INVALID_PARAM;
 }
 
 /* *out is untouched on failure. */
-MM_MUST_CHECK static inline enum alloc_result global_allocator_alloc(struct global_allocator *g,
-								     struct layout l, void **out)
+MM_MUST_CHECK MM_INLINE enum alloc_result global_allocator_alloc(struct global_allocator *g,
+								 struct layout l, void **out)
 {
 	void *p = global_allocator_alloc_bytes(g, l.size, l.align);
 
@@ -134,7 +137,7 @@ __attribute__((noreturn)) void handle_alloc_error(struct layout l);
 alloc_error_hook set_alloc_error_hook(alloc_error_hook hook);
 
 /* The aborting form: never NULL; a failure ends in handle_alloc_error(l). */
-static inline void *global_allocator_alloc_or_abort(struct global_allocator *g, struct layout l)
+MM_INLINE void *global_allocator_alloc_or_abort(struct global_allocator *g, struct layout l)
 {
 	void *p = global_allocator_alloc_bytes(g, l.size, l.align);
 
@@ -148,8 +151,8 @@ static inline void *global_allocator_alloc_or_abort(struct global_allocator *g, 
  * for null, foreign, misaligned, wrong-layout or freed pointers: reported
  * through mm_fault_report, nothing is changed.
  */
-static inline enum alloc_result global_allocator_dealloc(struct global_allocator *g, void *p,
-							 struct layout l)
+MM_INLINE enum alloc_result global_allocator_dealloc(struct global_allocator *g, void *p,
+						     struct layout l)
 {
 	return global_allocator_dealloc_bytes(g, p, l.size, l.align);
 }
@@ -250,7 +253,7 @@ MM_MUST_CHECK enum alloc_result global_alloc_zeroed(struct layout l, void **out)
 MM_MUST_CHECK enum alloc_result global_realloc(void *p, struct layout old, size_t new_size,
 					       void **out);
 
-MM_MUST_CHECK static inline enum alloc_result global_alloc(struct layout l, void **out)
+MM_MUST_CHECK MM_INLINE enum alloc_result global_alloc(struct layout l, void **out)
 {
 	void *p = global_alloc_bytes(l.size, l.align);
 
@@ -260,7 +263,7 @@ MM_MUST_CHECK static inline enum alloc_result global_alloc(struct layout l, void
 	return ALLOC_OK;
 }
 
-static inline void *global_alloc_or_abort(struct layout l)
+MM_INLINE void *global_alloc_or_abort(struct layout l)
 {
 	void *p = global_alloc_bytes(l.size, l.align);
 
@@ -269,7 +272,7 @@ static inline void *global_alloc_or_abort(struct layout l)
 	return p;
 }
 
-static inline enum alloc_result global_dealloc(void *p, struct layout l)
+MM_INLINE enum alloc_result global_dealloc(void *p, struct layout l)
 {
 	return global_dealloc_bytes(p, l.size, l.align);
 }
