@@ -2,23 +2,30 @@
 /*
  * Slab: header-less objects in size classes, per-CPU.
  *
- * A slab is one to seven pages of objects of one size. What is known about it
+ * A slab is one to eight pages of objects of one size. What is known about it
  * lies apart from the objects, in the record of its first page (slab_span.h),
  * so objects are aligned as their size is and no overflow reaches a record.
  * Every slab has an owner: a CPU, or "shared", which is whoever holds the lock.
  * Only the owner touches the free list and the counter, so neither needs an
  * atomic operation.
  *
- * The fast paths. alloc_local: size -> class (one byte table), the CPU's active
- * slab of that class, pop. dealloc_local: address -> record (one subtraction,
- * which is at the same time the test that the address is ours), owner, push.
- * The class is never looked up on the way back. slab.left counts down the frees
- * to the next event, so that "was full" and "is empty" are the same test.
+ * The fast paths. Allocation: (size - 1) | (align - 1), one number that stands
+ * for the whole layout -> class (one byte table), the CPU's active slab of that
+ * class, pop. Free: address -> page of the CPU's window (one subtraction and
+ * comparison, which is at the same time the test that the address is ours) ->
+ * record, owner, push. Nothing is counted in an allocation: slab.left counts down
+ * the frees to the next event, so that "was full" and "is empty" are the same test,
+ * and of the active slab neither matters.
+ *
+ * A window shows a CPU a part of one piece of memory. It has sixteen of them, the
+ * first of which is looked into on the shortest path, the others on the next one;
+ * the locked free puts the place where it found an object to the front. They
+ * change under the lock alone; who takes a piece away closes them.
  *
  * Between CPUs there are three lock-free hand-overs:
- *   inbox     objects freed by others: a stack per CPU, pushed with one
- *             compare-and-swap, taken whole by the owner when it runs dry, and
- *             given to their slabs eight at a time
+ *   remote    objects freed by others: a stack per slab, pushed with one
+ *             compare-and-swap. The first one also puts the slab into the inbox
+ *             of its owner, who empties it when it runs dry, eight objects at a time
  *   gift      a slab for a CPU. A CPU without a slab sets its bit in "hungry" and
  *             takes the locked call, which serves the request from a slab and
  *             leaves that slab for the CPU, who is its owner once it has taken it
@@ -27,12 +34,12 @@
  * several CPUs may look at (state, owner, the grid) is accessed with relaxed
  * atomic operations; what hands memory over, with release and acquire.
  *
- * Classes: 8 bytes apart to 208, then what divides pages well, at most 12.5 %
- * apart from 64 up, but for 400..448..512 (two sizes of which a page holds
- * equally many are one class) and 3584..4096. From 208 up they are multiples of
- * 16, so a size rounded to 16 has a class that is aligned to 16. Objects are
- * carved sixteen at a time, when the free list is empty, so no call ever pays
- * for a whole slab. Larger blocks, and alignments above a page, are spans of pages.
+ * Classes: 8 bytes apart to 128, then eight to the doubling, so at most 12.5 %
+ * apart. All are multiples of the step to the next, so a size rounded to any
+ * alignment has a class that is aligned to it. Each has the number of pages that
+ * wastes least. Objects are carved sixteen at a time, when the free list is
+ * empty, so no call ever pays for a whole slab. Larger blocks, and alignments
+ * above a page, are spans of pages.
  *
  * Giving back. A CPU keeps one empty slab per class besides the active one. When
  * memory is out, or wanted back, the lock holder takes what waits for it and,
@@ -40,24 +47,28 @@
  * their bit in "asked" when they next leave the fast path, and give up theirs.
  * With no piece free, take_free costs the frees that it completes, each once.
  *
- * Hardening. 1: the size must be of the class, the address that of an object that
- * was carved (one multiplication, see on_grid), and the first word must not look
- * like a link. Links are offsets, rotated and mixed with a key of the slab; a
- * word is a link when 48 of its bits decode to zero, and alloc clears it, so a
- * double free is seen at the call without a search, and live data are taken for
- * a link once in 2^48. A link that does not decode isolates the slab: it has no
- * owner any more, what is live in it can still be freed, nothing is reused. 2:
- * eight bytes of canary behind every block, poison verified before reuse, objects
- * carved in random order. 3: freed objects wait in a ring before they can be
- * handed out, and a slab's whole list is walked when it gets active.
+ * Hardening. 1: a free object has a secret in its second word, which alloc clears:
+ * so a double free is seen at the call without a search, and live data are taken
+ * for a free object once in 2^64. Its link is an offset in the slab; what is no
+ * offset, or leads to an object without the mark, isolates the slab: it has no
+ * owner any more, what is live in it can still be freed, nothing is reused. In a
+ * free one comparison tells that the size is of the class and the slab ours (the
+ * tag holds both), another that an object begins at the address and that it was
+ * carved (one multiplication, see below_limit). 2: eight bytes of canary behind
+ * every block, poison verified before reuse, objects carved in random order. 3:
+ * freed objects wait in a ring before they can be handed out, and are verified to
+ * the first byte when they leave it; a slab's whole list is walked when the slab
+ * gets active.
  *
  * Shortcomings: what a CPU that never leaves its fast path again holds, in its
  * inbox or as empty slabs, can keep a piece from going back; blocks above 4096
  * bytes are rounded up to pages, and a small block at a large alignment is as
- * large as that; used_bytes walks the page records, and like walk and check is
- * exact only while no CPU is in a local call; at most BYTE_SLAB_PIECES pieces;
- * the secret comes from addresses, which stops accidents, not an attacker who
- * can guess them.
+ * large as that; a heap of more than sixteen pieces frees under the lock what
+ * lies in the others; used_bytes walks all records and lists, and like walk and
+ * check is exact only while no CPU is in a local call; a link that was overwritten
+ * with a small number makes the next allocation look at a word up to 32 KiB behind
+ * the slab before it isolates it; the secret comes from addresses, which stops
+ * accidents, not an attacker who can guess them.
  */
 #include <mm/byte_slab.h>
 #include <mm/port.h>
@@ -65,14 +76,16 @@
 #include "bits.h"
 #include "slab_span.h"
 
-#define SMALL_MAX      512u	  /* slabs of these sizes are a single page */
-#define SLAB_MAX_BYTES (7u << 12) /* no slab is larger */
-#define MAX_OBJECTS    256u	  /* nor holds more objects */
+#define SLAB_MAX_BYTES (8u << MM_PAGE_SHIFT) /* no slab is larger */
+#define MAX_OBJECTS    256u		     /* nor holds more objects */
 #define CARVE_BATCH    16u
 #define INBOX_BATCH    8u
-#define NO_OBJECT      (MM_HARDEN ? (uintptr_t)0xffff : 0)
+#define END	       (MM_HARDEN ? (uintptr_t)0x51ab0e4d51ab0e4d : 0) /* behind the last object */
+#define NEVER	       UINT32_MAX
+#define BROKEN	       SIZE_MAX
 #define SHARED	       MM_MAX_CPUS
 #define POISON	       0xd5
+#define POISON_WORD    0xd5d5d5d5d5d5d5d5u
 #define CANARY_BYTES   (MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
 
 /* So sure that the compiler keeps a branch where it could compute both ways. */
@@ -84,17 +97,20 @@ typedef uint64_t __attribute__((may_alias)) word_t;
 struct slab_class {
 	uint16_t size;
 	uint8_t npages;
+	uint16_t count; /* objects */
 };
 
 static const struct slab_class classes[] = {
-	{16, 1},   {24, 1},   {32, 1},	 {40, 1},   {48, 1},   {56, 1},	  {64, 1},   {72, 1},
-	{80, 1},   {88, 1},   {96, 1},	 {104, 1},  {112, 1},  {120, 1},  {128, 1},  {136, 1},
-	{144, 1},  {152, 1},  {160, 1},	 {168, 1},  {176, 1},  {184, 1},  {192, 1},  {200, 1},
-	{208, 1},  {224, 1},  {240, 1},	 {256, 1},  {272, 1},  {288, 1},  {304, 1},  {336, 1},
-	{368, 1},  {400, 1},  {448, 1},	 {512, 1},  {576, 1},  {640, 5},  {704, 3},  {768, 3},
-	{816, 1},  {896, 2},  {960, 4},	 {1024, 1}, {1152, 2}, {1280, 5}, {1360, 1}, {1440, 5},
-	{1536, 3}, {1632, 2}, {1792, 4}, {1904, 7}, {2048, 1}, {2304, 4}, {2560, 5}, {2720, 2},
-	{2864, 5}, {3072, 3}, {3264, 4}, {3584, 7}, {4096, 4},
+	{16, 1, 256}, {24, 1, 170},  {32, 1, 128}, {40, 1, 102}, {48, 1, 85},	{56, 1, 73},
+	{64, 1, 64},  {72, 1, 56},   {80, 1, 51},  {88, 2, 93},	 {96, 2, 85},	{104, 1, 39},
+	{112, 2, 73}, {120, 1, 34},  {128, 1, 32}, {144, 1, 28}, {160, 2, 51},	{176, 1, 23},
+	{192, 1, 21}, {208, 2, 39},  {224, 1, 18}, {240, 1, 17}, {256, 1, 16},	{288, 1, 14},
+	{320, 3, 38}, {352, 2, 23},  {384, 3, 32}, {416, 3, 29}, {448, 1, 9},	{480, 2, 17},
+	{512, 1, 8},  {576, 1, 7},   {640, 3, 19}, {704, 4, 23}, {768, 3, 16},	{832, 5, 24},
+	{896, 2, 9},  {960, 4, 17},  {1024, 1, 4}, {1152, 2, 7}, {1280, 5, 16}, {1408, 6, 17},
+	{1536, 3, 8}, {1664, 5, 12}, {1792, 4, 9}, {1920, 1, 2}, {2048, 1, 2},	{2304, 4, 7},
+	{2560, 5, 8}, {2816, 5, 7},  {3072, 3, 4}, {3328, 5, 6}, {3584, 7, 8},	{3840, 1, 1},
+	{4096, 1, 1},
 };
 
 #define NCLASSES BYTE_SLAB_CLASSES
@@ -102,7 +118,7 @@ _Static_assert(MM_MAX_CPUS <= 64, "one word has a bit for each CPU");
 _Static_assert(sizeof(classes) / sizeof(classes[0]) == NCLASSES, "the header knows how many");
 
 /* What a CPU has that has nothing: every path finds it empty. Never written. */
-static struct slab no_slab = {.head = NO_OBJECT};
+static struct slab no_slab = {.head = END};
 
 static inline struct byte_slab *slab_of(struct byte_alloc *a)
 {
@@ -116,12 +132,30 @@ static inline struct slab_cpu *shared_state(struct byte_slab *a)
 
 static inline unsigned int owner_of(const struct slab *s)
 {
-	return __atomic_load_n(&s->owner, __ATOMIC_RELAXED);
+	return __atomic_load_n(&s->tag, __ATOMIC_RELAXED) >> SLAB_TAG;
 }
 
-static inline void set_owner(struct slab *s, unsigned int owner)
+static inline size_t object_size(const struct slab *s)
 {
-	__atomic_store_n(&s->owner, (uint16_t)owner, __ATOMIC_RELAXED);
+	return classes[s->class].size;
+}
+
+static inline size_t capacity(const struct slab *s)
+{
+	return classes[s->class].count;
+}
+
+/* The smallest size of a class, less one. */
+static uint32_t class_start(size_t class)
+{
+	return class ? classes[class - 1].size : 0;
+}
+
+static void set_owner(struct slab *s, unsigned int owner)
+{
+	uint32_t tag = owner << SLAB_TAG | (MM_HARDEN ? class_start(s->class) : 0);
+
+	__atomic_store_n(&s->tag, tag, __ATOMIC_RELAXED);
 }
 
 static uint64_t mix(uint64_t z)
@@ -137,8 +171,9 @@ static void report(const void *p, size_t nbytes, enum mm_fault_kind kind)
 		.kind = kind, .allocator = "slab", .ptr = p, .layout = {nbytes, 1}});
 }
 
-/* --- Links: level 0 plain addresses, above encoded offsets --------------------------------- */
+/* --- Free objects: a link in the first word, above level 0 a mark in the second ------------- */
 
+/* Level 0 links by addresses, above by offsets, which lead nowhere else when they were written. */
 static inline uintptr_t object_link(const struct slab *s, const void *p)
 {
 	return MM_HARDEN ? (uintptr_t)p - s->base : (uintptr_t)p;
@@ -149,68 +184,54 @@ static inline void *link_object(const struct slab *s, uintptr_t link)
 	return (void *)(MM_HARDEN ? s->base + link : link);
 }
 
-/* The offset goes to the top, so that a change of the first bytes does not decode. */
-static inline void store_link(const struct slab *s, void *p, uintptr_t link)
-{
-	*(word_t *)p = MM_HARDEN ? ((uint64_t)link << 48 | (uint64_t)link >> 16) ^ s->key : link;
-}
-
-static inline uintptr_t load_link(const struct slab *s, const void *p)
-{
-	uint64_t word = *(const word_t *)p;
-
-	if (!MM_HARDEN)
-		return (uintptr_t)word;
-	word ^= s->key;
-	return (uintptr_t)(word << 16 | word >> 48);
-}
-
-/* Is the first word of an object a link? Then it is free. Level 0 cannot tell. */
-static inline bool marked_free(const struct slab *s, const void *p)
-{
-	return MM_HARDEN && !((*(const word_t *)p ^ s->key) << 16);
-}
-
-/* What did not decode is no offset of an object either: one test finds it, and the end. */
+/* One test finds the end and what cannot be a link. */
 static inline bool is_object(uintptr_t link)
 {
 	return MM_HARDEN ? link < SLAB_MAX_BYTES : link;
 }
 
-static inline void *pop(struct slab *s)
+/* Level 0 cannot tell. */
+static inline bool marked_free(const struct byte_slab *a, const void *p)
 {
-	uintptr_t head = s->head;
-	void *p;
+	return MM_HARDEN && ((const word_t *)p)[1] == a->secret;
+}
 
-	if (unlikely(!is_object(head)))
-		return NULL;
-	p = link_object(s, head);
-	s->head = load_link(s, p);
+static inline void store_link(void *p, uintptr_t link, uint64_t mark)
+{
 	if (MM_HARDEN)
-		*(word_t *)p = 0;
-	s->left++;
+		((word_t *)p)[1] = mark;
+	((word_t *)p)[0] = link;
+}
+
+/* NULL: the list is empty, or broken, which refill finds out. */
+static inline void *pop(const struct byte_slab *a, struct slab *s)
+{
+	uintptr_t link = s->head;
+	word_t *p;
+
+	if (unlikely(!is_object(link)))
+		return NULL;
+	p = link_object(s, link);
+	if (MM_HARDEN && unlikely(!marked_free(a, p)))
+		return NULL;
+	s->head = (uintptr_t)p[0];
+	if (MM_HARDEN)
+		p[1] = 0;
 	return p;
 }
 
-static inline void push(struct slab *s, void *p)
+/* The mark first: what is read in between keeps compilers from joining the two words. */
+static inline void push(struct slab *s, void *p, uint64_t mark)
 {
 	uintptr_t link = object_link(s, p);
 
-	store_link(s, p, s->head);
+	if (MM_HARDEN)
+		((word_t *)p)[1] = mark;
+	((word_t *)p)[0] = s->head;
 	s->head = link;
 }
 
 /* --- Geometry ------------------------------------------------------------------------------- */
-
-static inline size_t object_size(const struct slab *s)
-{
-	return classes[s->class].size;
-}
-
-static inline size_t capacity(const struct slab *s)
-{
-	return s->npages * MM_PAGE_SIZE / object_size(s);
-}
 
 static inline bool is_slab(const struct slab *s)
 {
@@ -219,40 +240,20 @@ static inline bool is_slab(const struct slab *s)
 	return state >= SLAB_ACTIVE && state <= SLAB_FULL;
 }
 
-static size_t used_objects(const struct slab *s)
+/* The last byte of the size rounded up to the alignment: what a layout needs, in one number. */
+static inline size_t last_byte(size_t size, size_t align)
 {
-	switch (state_of(s)) {
-	case SLAB_ACTIVE:
-		return s->left - 1;
-	case SLAB_PARTIAL:
-		return s->left;
-	case SLAB_FULL:
-		return capacity(s);
-	default:
-		return 0;
-	}
+	return (size - 1) | (align - 1);
 }
 
-/* From 208 up all classes are multiples of 16, and below every such size is one. */
-static inline size_t round_for(size_t nbytes, size_t align)
+/* The class for a layout, without room for a canary; NCLASSES: a run of pages. */
+static inline size_t class_for(const struct byte_slab *a, size_t size, size_t align)
 {
-	return unlikely(align > 8) ? (nbytes + 15) & ~(size_t)15 : nbytes;
-}
+	size_t last = last_byte(size + CANARY_BYTES, align);
 
-/* The class for a layout; NCLASSES: a run of pages. */
-static size_t class_for(const struct byte_slab *a, size_t nbytes, size_t align)
-{
-	size_t c;
-
-	if (nbytes > BYTE_SLAB_MAX || align > BYTE_SLAB_MAX)
+	if (size > BYTE_SLAB_MAX || last >= BYTE_SLAB_MAX)
 		return NCLASSES;
-	nbytes = mm_align_up(nbytes, align);
-	if (nbytes > BYTE_SLAB_MAX)
-		return NCLASSES;
-	c = a->class_of[(nbytes + 7) / 8];
-	while (classes[c].size & (align - 1))
-		c++;
-	return c;
+	return a->class_of[last / 8];
 }
 
 /*
@@ -260,21 +261,35 @@ static size_t class_for(const struct byte_slab *a, size_t nbytes, size_t align)
  * number q gives q * unit, where unit = factor * size mod 2^32, and any other
  * offset in the slab at least factor, which is more: so one comparison with
  * unit * (number of objects carved) tells both that an object begins there and
- * that it has been carved.
+ * that it has been carved. Pre: offset is in the slab.
  */
+static inline bool below_limit(const struct slab *s, uintptr_t offset, uint32_t limit)
+{
+	return (uint32_t)offset * s->factor < limit;
+}
+
 static inline bool on_grid(const struct slab *s, uintptr_t offset)
 {
-	return (uint32_t)offset * s->factor < __atomic_load_n(&s->limit, __ATOMIC_RELAXED);
+	return offset < SLAB_MAX_BYTES &&
+	       below_limit(s, offset, __atomic_load_n(&s->limit, __ATOMIC_RELAXED));
 }
 
-static inline uint32_t grid_unit(const struct slab *s)
+/* The number of objects on the list; BROKEN: what is not free or no object is on it. */
+static size_t list_length(const struct byte_slab *a, const struct slab *s)
 {
-	return s->factor * (uint32_t)object_size(s);
-}
+	uintptr_t link = s->head;
+	size_t n = 0;
 
-static inline size_t objects_carved(const struct slab *s)
-{
-	return s->limit / grid_unit(s);
+	while (link != END) {
+		const word_t *p = link_object(s, link);
+
+		if (!on_grid(s, (uintptr_t)p - s->base) || n++ == s->carved)
+			return BROKEN;
+		if (MM_HARDEN && !marked_free(a, p))
+			return BROKEN;
+		link = (uintptr_t)p[0];
+	}
+	return n;
 }
 
 /* --- Hardening 2: canary and poison --------------------------------------------------------- */
@@ -362,25 +377,33 @@ static void release(struct byte_slab *a, const struct slab_cpu *c, struct slab *
 					    __ATOMIC_RELAXED));
 }
 
-/* left reached zero: a full slab has room again, or a listed one is empty; the last one stays. */
+/*
+ * left reached zero: a full slab has room again, or a listed one is empty; the
+ * last one stays. The active one may be as empty as it likes.
+ */
 static __attribute__((noinline)) void left_event(struct byte_slab *a, struct slab_cpu *c,
 						 struct slab *s)
 {
-	if (state_of(s) == SLAB_FULL) {
+	switch (state_of(s)) {
+	case SLAB_ACTIVE:
+		s->left = NEVER;
+		return;
+	case SLAB_FULL:
 		set_state(s, SLAB_PARTIAL);
 		s->left = (uint32_t)capacity(s) - 1;
 		partial_add(c, s);
 		return;
+	default:
+		if (s->next == s)
+			return;
+		partial_remove(c, s);
+		release(a, c, s);
 	}
-	if (s->next == s)
-		return;
-	partial_remove(c, s);
-	release(a, c, s);
 }
 
 static inline void free_own(struct byte_slab *a, struct slab_cpu *c, struct slab *s, void *p)
 {
-	push(s, p);
+	push(s, p, a->secret);
 	if (unlikely(--s->left == 0))
 		left_event(a, c, s);
 }
@@ -394,88 +417,85 @@ static void isolate(struct slab_cpu *c, struct slab *s)
 	report((void *)s->base, object_size(s), MM_FAULT_CORRUPT);
 	set_state(s, SLAB_LOST);
 	set_owner(s, SLAB_NO_OWNER);
-	s->head = NO_OBJECT;
+	s->head = END;
 	if (c->active[s->class] == s)
 		c->active[s->class] = &no_slab;
 }
 
-/* Every link of the list leads to an object, and the list has an end. */
-static bool list_intact(const struct slab *s)
-{
-	uintptr_t link = s->head;
-	size_t n = 0;
-
-	while (is_object(link) && n++ < MAX_OBJECTS) {
-		void *p = link_object(s, link);
-
-		if (!on_grid(s, (uintptr_t)p - s->base))
-			return false;
-		link = load_link(s, p);
-	}
-	return link == NO_OBJECT;
-}
-
-static void activate(struct slab_cpu *c, struct slab *s)
-{
-	struct slab *old = c->active[s->class];
-
-	if (old != &no_slab && state_of(old) == SLAB_ACTIVE) {
-		set_state(old, SLAB_FULL);
-		old->left = 1;
-	}
-	if (state_of(s) == SLAB_PARTIAL) {
-		set_state(s, SLAB_ACTIVE);
-		s->left++;
-	}
-	c->active[s->class] = s;
-	if (MM_HARDEN >= 3 && !list_intact(s))
-		isolate(c, s);
-}
-
-/* Make some more objects, when none is free; level 2 and up in an order that differs. */
+/*
+ * Make some more objects, when none is free; level 2 and up in an order that differs.
+ * Pre: the list is empty.
+ */
 static bool carve(const struct byte_slab *a, struct slab *s)
 {
-	size_t size = object_size(s), carved = objects_carved(s), n = capacity(s) - carved;
-	uintptr_t first = s->base + carved * size;
-	size_t shuffle = 0;
+	size_t size = object_size(s), n = capacity(s) - s->carved, shuffle = 0;
+	uintptr_t first = s->base + s->carved * size;
+	uintptr_t link = END;
+	uint64_t secret = a->secret;
 
 	if (!n)
 		return false;
 	if (n >= CARVE_BATCH) {
 		n = CARVE_BATCH;
 		if (MM_HARDEN >= 2)
-			shuffle = mix(a->secret ^ first) & (CARVE_BATCH - 1);
+			shuffle = mix(secret ^ first) & (CARVE_BATCH - 1);
 	}
 	for (size_t i = n; i-- > 0;) {
 		void *p = (void *)(first + (i ^ shuffle) * size);
 
 		poison(p, size);
-		push(s, p);
+		store_link(p, link, secret);
+		link = object_link(s, p);
 	}
-	__atomic_store_n(&s->limit, (uint32_t)(carved + n) * grid_unit(s), __ATOMIC_RELAXED);
+	s->head = link;
+	s->carved = (uint16_t)(s->carved + n);
+	__atomic_store_n(&s->limit, s->carved * (s->factor * (uint32_t)size), __ATOMIC_RELAXED);
 	return true;
+}
+
+/* Pre: the one that was active has nothing left, so all of it is out. */
+static void activate(const struct byte_slab *a, struct slab_cpu *c, struct slab *s)
+{
+	struct slab *old = c->active[s->class];
+
+	if (old != &no_slab) {
+		set_state(old, SLAB_FULL);
+		old->left = 1;
+	}
+	set_state(s, SLAB_ACTIVE);
+	s->left = NEVER;
+	c->active[s->class] = s;
+	if (MM_HARDEN >= 3 && list_length(a, s) == BROKEN)
+		isolate(c, s);
 }
 
 /* --- Between CPUs --------------------------------------------------------------------------- */
 
 /*
- * The chain of an inbox runs through the second words; the first ones say "free".
+ * To the slab's stack, and with the first object the slab to its owner's inbox.
  * A slab without an owner is lost: its objects are only marked.
  */
 static void push_remote(struct byte_slab *a, unsigned int owner, struct slab *s, void *p)
 {
+	struct slab *first;
 	struct slab_cpu *c;
 	void *top;
 
-	store_link(s, p, NO_OBJECT);
+	store_link(p, END, a->secret);
 	if (owner == SLAB_NO_OWNER)
 		return;
-	c = &a->cpu[owner & ~SLAB_GIVEN];
-	top = __atomic_load_n(&c->inbox, __ATOMIC_RELAXED);
-	__atomic_fetch_add(&c->parked_nbytes, object_size(s), __ATOMIC_RELAXED);
+	top = __atomic_load_n(&s->remote, __ATOMIC_RELAXED);
 	do
-		((word_t *)p)[1] = (uintptr_t)top ^ a->secret;
-	while (!__atomic_compare_exchange_n(&c->inbox, &top, p, true, __ATOMIC_RELEASE,
+		*(word_t *)p = (uintptr_t)top;
+	while (!__atomic_compare_exchange_n(&s->remote, &top, p, true, __ATOMIC_ACQ_REL,
+					    __ATOMIC_RELAXED));
+	if (top)
+		return;
+	c = &a->cpu[owner & ~SLAB_GIVEN];
+	first = __atomic_load_n(&c->inbox, __ATOMIC_RELAXED);
+	do
+		s->inbox = first;
+	while (!__atomic_compare_exchange_n(&c->inbox, &first, s, true, __ATOMIC_RELEASE,
 					    __ATOMIC_RELAXED));
 }
 
@@ -490,54 +510,54 @@ static void free_verified(struct byte_slab *a, struct slab_cpu *c, struct slab *
 		push_remote(a, owner, s, p);
 }
 
-static struct slab *slab_in(const struct slab_piece *piece, uintptr_t addr)
+/* The objects of the next slab in the inbox become pending. False: it is empty. */
+static bool next_arrived(struct slab_cpu *c)
 {
-	struct slab *s = slab_page_of(piece, addr);
+	struct slab *s = c->arrived;
 
-	return state_of(s) == SLAB_INNER ? s - s->back : s;
+	if (!s && __atomic_load_n(&c->inbox, __ATOMIC_RELAXED))
+		s = __atomic_exchange_n(&c->inbox, NULL, __ATOMIC_ACQUIRE);
+	if (!s)
+		return false;
+	c->arrived = s->inbox;
+	c->pending_slab = s;
+	c->pending = __atomic_exchange_n(&s->remote, NULL, __ATOMIC_ACQ_REL);
+	return true;
 }
 
-/* The slab of an address in a piece, or NULL. */
-static struct slab *slab_at(const struct byte_slab *a, uintptr_t addr)
+/* An object that others freed, or NULL. What does not look like one ends its slab's stack. */
+static void *next_pending(const struct byte_slab *a, struct slab_cpu *c)
 {
-	const struct slab_piece *piece = slab_piece_of(a, addr);
+	word_t *p;
 
-	return piece ? slab_in(piece, addr) : NULL;
-}
-
-/* The first of the chain that c took from its inbox, verified; NULL: none, or the rest is lost. */
-static void *next_pending(struct byte_slab *a, struct slab_cpu *c, struct slab **s)
-{
-	void *p = c->pending;
-
-	if (!p)
-		return NULL;
-	*s = slab_at(a, (uintptr_t)p);
-	if (MM_HARDEN && (!*s || load_link(*s, p) != NO_OBJECT)) {
+	while (!c->pending)
+		if (!next_arrived(c))
+			return NULL;
+	p = c->pending;
+	c->pending = NULL;
+	if (MM_HARDEN && (!on_grid(c->pending_slab, (uintptr_t)p - c->pending_slab->base) ||
+			  !marked_free(a, p))) {
 		report(p, 0, MM_FAULT_CORRUPT);
-		c->pending = NULL;
 		return NULL;
 	}
-	c->pending = (void *)(uintptr_t)(((word_t *)p)[1] ^ a->secret);
-	__atomic_fetch_sub(&c->parked_nbytes, object_size(*s), __ATOMIC_RELAXED);
+	c->pending = (void *)(uintptr_t)p[0];
 	return p;
 }
 
 /* Give some of what others freed to its slabs. False when there was nothing. */
 static bool drain_inbox(struct byte_slab *a, struct slab_cpu *c)
 {
-	struct slab *s;
+	unsigned int n = 0;
 	void *p;
 
-	if (!c->pending && __atomic_load_n(&c->inbox, __ATOMIC_RELAXED))
-		c->pending = __atomic_exchange_n(&c->inbox, NULL, __ATOMIC_ACQUIRE);
-	if (!c->pending)
-		return false;
-	for (unsigned int i = 0; i < INBOX_BATCH && (p = next_pending(a, c, &s)); i++) {
+	while (n < INBOX_BATCH && (p = next_pending(a, c))) {
+		struct slab *s = c->pending_slab;
+
 		poison(p, object_size(s));
 		free_verified(a, c, s, p);
+		n++;
 	}
-	return true;
+	return n;
 }
 
 /* All that is there now; what is sent on to ourselves (a slab just given) waits. */
@@ -546,26 +566,33 @@ static void drain_all(struct byte_slab *a, struct slab_cpu *c)
 	for (int taken = 0; taken < 2; taken++)
 		do
 			drain_inbox(a, c);
-		while (c->pending);
+		while (c->pending || c->arrived);
+}
+
+/* Level 3: out of the quarantine, unless it was written meanwhile: then it stays out of use. */
+static void leave_quarantine(struct byte_slab *a, struct slab_cpu *c, struct slab_waiting w)
+{
+	if (!w.p)
+		return;
+	if (*(word_t *)w.p == POISON_WORD && marked_free(a, w.p))
+		free_verified(a, c, w.slab, w.p);
+	else
+		report(w.p, object_size(w.slab), MM_FAULT_WRITE_AFTER_FREE);
 }
 
 /* What waits in the quarantine is freed now. */
 static void flush_quarantine(struct byte_slab *a, struct slab_cpu *c)
 {
 	for (unsigned int i = 0; i != BYTE_SLAB_WAITING; i++) {
-		void *p = c->quarantine[i];
-		struct slab *s = p ? slab_at(a, (uintptr_t)p) : NULL;
+		struct slab_waiting w = c->quarantine[i];
 
-		c->quarantine[i] = NULL;
-		if (!s)
-			continue;
-		__atomic_fetch_sub(&c->parked_nbytes, object_size(s), __ATOMIC_RELAXED);
-		free_verified(a, c, s, p);
+		c->quarantine[i].p = NULL;
+		leave_quarantine(a, c, w);
 	}
 }
 
 /* The gift, if it is of the class; else it waits on the list of its own. */
-static struct slab *take_gift(struct byte_slab *a, struct slab_cpu *c, size_t class)
+static struct slab *take_gift(struct slab_cpu *c, size_t class)
 {
 	struct slab *s;
 
@@ -575,27 +602,16 @@ static struct slab *take_gift(struct byte_slab *a, struct slab_cpu *c, size_t cl
 	set_owner(s, c->index);
 	if (s->class == class)
 		return s;
-	set_state(s, SLAB_PARTIAL);
-	if (--s->left)
-		partial_add(c, s);
-	else
-		release(a, c, s);
+	partial_add(c, s);
 	return NULL;
 }
 
-/* Another slab with something in it, or NULL; also when the active one got something back. */
-static struct slab *next_slab(struct byte_slab *a, struct slab_cpu *c, size_t class)
+static struct slab *take_partial(struct slab_cpu *c, size_t class)
 {
 	struct slab *s = c->partial[class];
 
-	if (!s && drain_inbox(a, c)) {
-		if (is_object(c->active[class]->head))
-			return NULL;
-		s = c->partial[class];
-	}
-	if (!s)
-		return take_gift(a, c, class);
-	partial_remove(c, s);
+	if (s)
+		partial_remove(c, s);
 	return s;
 }
 
@@ -604,26 +620,36 @@ static bool refill(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
 	struct slab *s = c->active[class];
 
+	if (s->head != END) {
+		isolate(c, s);
+		s = &no_slab;
+	}
 	if (s != &no_slab && carve(a, s))
 		return true;
-	s = next_slab(a, c, class);
-	if (s)
-		activate(c, s);
-	return s || is_object(c->active[class]->head);
+	if (!c->partial[class] && drain_inbox(a, c) && s->head != END)
+		return true;
+	s = take_partial(c, class);
+	if (!s)
+		s = take_gift(c, class);
+	if (!s) {
+		if (c->index != SHARED)
+			__atomic_fetch_or(&a->hungry, (uint64_t)1 << c->index, __ATOMIC_RELAXED);
+		return false;
+	}
+	activate(a, c, s);
+	return true;
 }
 
-static void *alloc_own(struct byte_slab *a, struct slab_cpu *c, size_t class)
+/* NULL: a CPU must make the locked call; that it is hungry is known by then. */
+static __attribute__((noinline)) void *alloc_own(struct byte_slab *a, struct slab_cpu *c,
+						 size_t class)
 {
-	do {
-		struct slab *s = c->active[class];
-		void *p = pop(s);
+	void *p;
 
-		if (p)
-			return p;
-		if (s->head != NO_OBJECT)
-			isolate(c, s);
-	} while (refill(a, c, class));
-	return NULL;
+	do
+		p = pop(a, c->active[class]);
+	while (!p && refill(a, c, class));
+	return p;
 }
 
 /* --- The locked side ------------------------------------------------------------------------ */
@@ -635,18 +661,14 @@ static struct slab *slab_new(struct byte_slab *a, size_t class)
 
 	if (!s)
 		return NULL;
-	for (uint32_t i = 1; i < classes[class].npages; i++) {
-		set_state(&s[i], SLAB_INNER);
-		s[i].back = i & 7;
-	}
-	s->head = NO_OBJECT;
+	slab_span_index(s);
+	s->head = END;
+	s->span = size - class_start(class) - 1;
+	s->factor = a->factor[class];
 	s->left = 0;
+	s->carved = 0;
 	s->class = (uint8_t) class;
-	s->key = mix(a->secret + s->base) | 1;
-	s->factor = (uint32_t)(((uint64_t)1 << 32) / size + 1);
-	s->limit = 0;
-	s->least = (uint16_t)(class ? classes[class - 1].size + 1 : 1);
-	s->sizes = (uint16_t)(size - s->least);
+	s->remote = NULL;
 	set_state(s, SLAB_PARTIAL);
 	set_owner(s, SHARED);
 	return s;
@@ -671,7 +693,7 @@ static void give_up_active(struct byte_slab *a, struct slab_cpu *c, size_t class
 {
 	struct slab *s = c->active[class];
 
-	if (s == &no_slab || state_of(s) != SLAB_ACTIVE || s->left != 1)
+	if (s == &no_slab || list_length(a, s) != s->carved)
 		return;
 	c->active[class] = &no_slab;
 	release(a, c, s);
@@ -697,7 +719,7 @@ static void give_up_partial(struct byte_slab *a, struct slab_cpu *c, size_t clas
 static void give_up(struct byte_slab *a, struct slab_cpu *c)
 {
 	flush_quarantine(a, c);
-	take_gift(a, c, NCLASSES);
+	take_gift(c, NCLASSES);
 	drain_all(a, c);
 	for (size_t class = 0; class < NCLASSES; class ++) {
 		give_up_active(a, c, class);
@@ -741,7 +763,7 @@ static void *alloc_shared(struct byte_slab *a, size_t class)
 
 	if (!s)
 		return p;
-	activate(c, s);
+	activate(a, c, s);
 	return alloc_own(a, c, class);
 }
 
@@ -763,23 +785,20 @@ static struct slab_cpu *hungry_cpu(struct byte_slab *a)
 /* Serve a request from a slab that then becomes a CPU's. */
 static void *alloc_with_gift(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
-	struct slab *s = shared_state(a)->partial[class];
+	struct slab *s = take_partial(shared_state(a), class);
 	void *p;
 
-	if (s)
-		partial_remove(shared_state(a), s);
-	else
+	if (!s)
 		s = slab_new(a, class);
 	if (!s)
 		return NULL;
-	if (s->head == NO_OBJECT)
+	if (s->head == END)
 		carve(a, s);
-	p = pop(s);
+	p = pop(a, s);
 	if (!p) {
 		isolate(shared_state(a), s);
 		return NULL;
 	}
-	set_state(s, SLAB_ACTIVE);
 	s->left++;
 	set_owner(s, c->index | SLAB_GIVEN);
 	__atomic_store_n(&c->gift, s, __ATOMIC_RELEASE);
@@ -807,17 +826,18 @@ static size_t pages_for(size_t nbytes)
 	return (nbytes + MM_PAGE_SIZE - 1) / MM_PAGE_SIZE;
 }
 
-static void *alloc_run(struct byte_slab *a, size_t nbytes, size_t align)
+static void *alloc_run(struct byte_slab *a, size_t size, size_t align)
 {
+	size_t npages = pages_for(size + CANARY_BYTES);
 	struct slab *s;
 
 	if (align < MM_PAGE_SIZE)
 		align = MM_PAGE_SIZE;
 	collect(a, 1);
-	s = slab_span_get(a, pages_for(nbytes), align);
-	if (!s) {
+	s = slab_span_get(a, npages, align);
+	if (unlikely(!s)) {
 		trim(a);
-		s = slab_span_get(a, pages_for(nbytes), align);
+		s = slab_span_get(a, npages, align);
 	}
 	return s ? (void *)s->base : NULL;
 }
@@ -825,11 +845,9 @@ static void *alloc_run(struct byte_slab *a, size_t nbytes, size_t align)
 static enum mm_fault_kind free_run(struct byte_slab *a, struct slab *s, void *p, size_t size,
 				   size_t align)
 {
-	size_t nbytes = size + CANARY_BYTES;
-
 	if ((uintptr_t)p != s->base)
 		return (uintptr_t)p & 7 ? MM_FAULT_MISALIGNED : MM_FAULT_FOREIGN;
-	if (class_for(a, nbytes, align) != NCLASSES || pages_for(nbytes) != s->npages ||
+	if (class_for(a, size, align) != NCLASSES || pages_for(size + CANARY_BYTES) != s->npages ||
 	    s->base & (align - 1))
 		return MM_FAULT_WRONG_LAYOUT;
 	if (!canary_intact(a, p, size))
@@ -856,54 +874,43 @@ static bool finish(const struct byte_slab *a, void *p, size_t size, size_t class
 static void *byte_slab_alloc(struct byte_alloc *base, size_t size, size_t align)
 {
 	struct byte_slab *a = slab_of(base);
-	size_t nbytes = size + CANARY_BYTES, class = class_for(a, nbytes, align);
+	size_t class = class_for(a, size, align);
 	void *p;
 
 	if (!a->total_nbytes)
 		return NULL;
 	do
-		p = class < NCLASSES ? alloc_object(a, class) : alloc_run(a, nbytes, align);
+		p = class < NCLASSES ? alloc_object(a, class) : alloc_run(a, size, align);
 	while (p && !finish(a, p, size, class));
-	return p;
-}
-
-static __attribute__((noinline)) void *alloc_local_any(struct byte_slab *a, size_t size,
-						       size_t align, unsigned int cpu)
-{
-	struct slab_cpu *c = &a->cpu[cpu];
-	size_t class = class_for(a, size + CANARY_BYTES, align);
-	void *p;
-
-	if (class == NCLASSES)
-		return NULL;
-	answer(a, c);
-	do
-		p = alloc_own(a, c, class);
-	while (p && !finish(a, p, size, class));
-	if (!p)
-		__atomic_fetch_or(&a->hungry, (uint64_t)1 << cpu, __ATOMIC_RELAXED);
 	return p;
 }
 
 void *byte_slab_alloc_fast(struct byte_alloc *base, size_t size, size_t align, unsigned int cpu)
 {
 	struct byte_slab *a = slab_of(base);
+	struct slab_cpu *c = &a->cpu[cpu];
+	size_t last = last_byte(size, align);
 
-	if (unlikely(size > BYTE_SLAB_MAX || align > 16 || MM_HARDEN >= 2))
+	if (unlikely(last >= BYTE_SLAB_MAX || MM_HARDEN >= 2))
 		return NULL;
-	size = round_for(size, align);
-	return pop(a->cpu[cpu].active[a->class_of[(size + 7) / 8]]);
+	return pop(a, c->active[a->class_of[last / 8]]);
 }
 
 static void *byte_slab_alloc_local(struct byte_alloc *base, size_t size, size_t align,
 				   unsigned int cpu)
 {
+	struct byte_slab *a = slab_of(base);
+	struct slab_cpu *c = &a->cpu[cpu];
+	size_t class = class_for(a, size, align);
 	void *p;
 
-	if (unlikely(size > BYTE_SLAB_MAX))
+	if (class == NCLASSES || !a->secret)
 		return NULL;
-	p = byte_slab_alloc_fast(base, size, align, cpu);
-	return unlikely(!p) ? alloc_local_any(slab_of(base), size, align, cpu) : p;
+	answer(a, c);
+	do
+		p = alloc_own(a, c, class);
+	while (p && !finish(a, p, size, class));
+	return p;
 }
 
 /* --- Freeing -------------------------------------------------------------------------------- */
@@ -916,85 +923,73 @@ static enum mm_fault_kind verify(const struct byte_slab *a, const struct slab *s
 		return MM_FAULT_MISALIGNED;
 	if (!on_grid(s, (uintptr_t)p - s->base))
 		return MM_FAULT_FOREIGN;
-	if (marked_free(s, p))
+	if (marked_free(a, p))
 		return MM_FAULT_DOUBLE_FREE;
-	if (class_for(a, size + CANARY_BYTES, align) != s->class)
+	if (class_for(a, size, align) != s->class)
 		return MM_FAULT_WRONG_LAYOUT;
 	return canary_intact(a, p, size) ? MM_FAULT_NONE : MM_FAULT_OVERFLOW;
 }
 
-/* The same as one yes or no, for a usual layout. */
-static inline bool plausible(const struct slab *s, const void *p, size_t size, size_t align)
+/* The same as one yes or no, and is it ours? One comparison tells owner and class. */
+static inline bool may_free(const struct byte_slab *a, const struct slab *s, const void *p,
+			    size_t size, size_t align, unsigned int cpu)
 {
-	return (uint32_t)round_for(size, align) - s->least <= s->sizes && align <= 16 &&
-	       on_grid(s, (uintptr_t)p - s->base) && !marked_free(s, p);
+	uint32_t tag = __atomic_load_n(&s->tag, __ATOMIC_RELAXED);
+
+	if (!MM_HARDEN)
+		return tag == cpu;
+	return (uint32_t)last_byte(size, align) + (cpu << SLAB_TAG) - tag <= s->span &&
+	       below_limit(s, (uintptr_t)p - s->base, s->limit) && !marked_free(a, p);
 }
 
-/* Level 3: p waits in the ring, what waited longest is freed. NULL: nothing did. */
-static void *quarantine(struct slab_cpu *c, struct slab *s, void *p)
+/* Level 3: p waits in the ring, what waited longest is freed. */
+static void quarantine(struct byte_slab *a, struct slab_cpu *c, struct slab *s, void *p)
 {
-	unsigned int slot = c->oldest;
-	void *old = c->quarantine[slot];
+	struct slab_waiting *slot = &c->quarantine[c->oldest], oldest = *slot;
 
-	store_link(s, p, NO_OBJECT);
-	__atomic_fetch_add(&c->parked_nbytes, object_size(s), __ATOMIC_RELAXED);
-	c->quarantine[slot] = p;
-	c->oldest = slot + 1 == BYTE_SLAB_WAITING ? 0 : slot + 1;
-	return old;
+	store_link(p, POISON_WORD, a->secret);
+	*slot = (struct slab_waiting){p, s};
+	c->oldest = c->oldest + 1 == BYTE_SLAB_WAITING ? 0 : c->oldest + 1;
+	leave_quarantine(a, c, oldest);
 }
 
 /* Free what was verified, wherever it belongs. */
 static void free_object(struct byte_slab *a, struct slab_cpu *c, struct slab *s, void *p)
 {
 	poison(p, object_size(s));
-	if (BYTE_SLAB_WAITING) {
-		p = quarantine(c, s, p);
-		if (!p)
-			return;
-		s = slab_at(a, (uintptr_t)p);
-		__atomic_fetch_sub(&c->parked_nbytes, object_size(s), __ATOMIC_RELAXED);
-	}
-	free_verified(a, c, s, p);
+	if (BYTE_SLAB_WAITING)
+		quarantine(a, c, s, p);
+	else
+		free_verified(a, c, s, p);
 }
 
-static void set_window(struct slab_cpu *c, const struct slab_piece *piece)
+static enum mm_fault_kind free_checked(struct byte_slab *a, struct slab_cpu *c, struct slab *s,
+				       void *p, size_t size, size_t align)
 {
-	__atomic_store_n(&c->base, piece->base, __ATOMIC_RELAXED);
-	c->meta = piece->meta;
-	__atomic_store_n(&c->nbytes, piece->nbytes, __ATOMIC_RELAXED);
+	enum mm_fault_kind fault = MM_HARDEN ? verify(a, s, p, size, align) : MM_FAULT_NONE;
+
+	if (fault == MM_FAULT_NONE)
+		free_object(a, c, s, p);
+	return fault;
 }
 
-/* Any pointer at all. MM_FAULT_KINDS: only the locked call can tell. */
-static __attribute__((noinline)) enum mm_fault_kind
-dealloc_any(struct byte_slab *a, struct slab_cpu *c, void *p, size_t size, size_t align)
+static inline struct slab *slab_in_window(const struct slab_window *w, const void *p)
 {
-	const struct slab_piece *piece = slab_piece_of(a, (uintptr_t)p);
-	bool locked = c == shared_state(a);
-	enum mm_fault_kind fault;
-	struct slab *s;
+	uintptr_t offset = (uintptr_t)p - w->base;
 
-	if (!piece)
-		return locked ? MM_FAULT_FOREIGN : MM_FAULT_KINDS;
-	s = slab_in(piece, (uintptr_t)p);
-	if (!is_slab(s) && !locked)
-		return MM_FAULT_KINDS;
-	switch (state_of(s)) {
-	case SLAB_INNER:
-		return (uintptr_t)p & 7 ? MM_FAULT_MISALIGNED : MM_FAULT_FOREIGN;
-	case SLAB_FREE:
-	case SLAB_RETURNED:
-		return MM_FAULT_DOUBLE_FREE;
-	case SLAB_RUN:
-		return free_run(a, s, p, size, align);
-	default:
-		break;
-	}
-	fault = MM_HARDEN ? verify(a, s, p, size, align) : MM_FAULT_NONE;
-	if (fault != MM_FAULT_NONE)
-		return fault;
-	set_window(c, piece);
-	free_object(a, c, s, p);
-	return MM_FAULT_NONE;
+	if (unlikely(offset >= __atomic_load_n(&w->nbytes, __ATOMIC_RELAXED)))
+		return &slab_no_page;
+	return w->slabs[offset >> MM_PAGE_SHIFT];
+}
+
+/* The slab of an address, or no_page, as far as a CPU knows. */
+static struct slab *slab_in_windows(const struct byte_slab *a, unsigned int cpu, const void *p)
+{
+	struct slab *s = slab_in_window(&a->cpu[cpu].window, p);
+
+	for (unsigned int i = 0; s == &slab_no_page && i < BYTE_SLAB_WINDOWS; i++)
+		s = slab_in_window(&a->more[cpu][i], p);
+	return s;
 }
 
 bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_t align,
@@ -1002,20 +997,11 @@ bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_
 {
 	struct byte_slab *a = slab_of(base);
 	struct slab_cpu *c = &a->cpu[cpu];
-	uintptr_t offset = (uintptr_t)p - c->base;
-	struct slab *s;
+	struct slab *s = slab_in_window(&c->window, p);
 
-	if (unlikely(offset >= __atomic_load_n(&c->nbytes, __ATOMIC_RELAXED) || MM_HARDEN >= 2))
+	if (unlikely(MM_HARDEN >= 2 || !may_free(a, s, p, size, align, cpu)))
 		return false;
-	s = c->meta + (offset >> MM_PAGE_SHIFT);
-	if (unlikely(size > SMALL_MAX))
-		s -= s->back;
-	if (unlikely(owner_of(s) != cpu || (MM_HARDEN && !plausible(s, p, size, align))))
-		return false;
-	if (unlikely(s->left == 1))
-		return false;
-	push(s, p);
-	s->left--;
+	free_own(a, c, s, p);
 	return true;
 }
 
@@ -1024,21 +1010,79 @@ static enum mm_fault_kind byte_slab_dealloc_local(struct byte_alloc *base, void 
 {
 	struct byte_slab *a = slab_of(base);
 	struct slab_cpu *c = &a->cpu[cpu];
+	struct slab *s = slab_in_windows(a, cpu, p);
 
-	if (byte_slab_dealloc_fast(base, p, size, align, cpu))
-		return MM_FAULT_NONE;
 	if (size > BYTE_SLAB_MAX)
 		return MM_FAULT_KINDS;
+	if (MM_HARDEN < 2 && may_free(a, s, p, size, align, cpu)) {
+		free_own(a, c, s, p);
+		return MM_FAULT_NONE;
+	}
 	answer(a, c);
-	return dealloc_any(a, c, p, size, align);
+	return is_slab(s) ? free_checked(a, c, s, p, size, align) : MM_FAULT_KINDS;
+}
+
+static void copy_window(struct slab_window *to, const struct slab_window *from)
+{
+	__atomic_store_n(&to->nbytes, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->base, from->base, __ATOMIC_RELAXED);
+	to->slabs = from->slabs;
+	__atomic_store_n(&to->nbytes, from->nbytes, __ATOMIC_RELAXED);
+}
+
+/*
+ * A CPU looks first where it did not find something last; what it saw before
+ * moves down. Pre: locked, and the CPU is pinned.
+ */
+static void learn(struct byte_slab *a, unsigned int cpu, const struct slab_piece *piece,
+		  const void *p)
+{
+	struct slab_window seen = slab_window_of(piece, (uintptr_t)p);
+	struct slab_window *first = &a->cpu[cpu].window, *more = a->more[cpu];
+	unsigned int i = 0;
+
+	slab_close_windows(a, cpu, seen.base, seen.nbytes);
+	while (first->nbytes && i < BYTE_SLAB_WINDOWS - 1 && more[i].nbytes)
+		i++;
+	for (; i; i--)
+		copy_window(&more[i], &more[i - 1]);
+	if (first->nbytes)
+		copy_window(&more[0], first);
+	copy_window(first, &seen);
+}
+
+/* Locked, and yet as the CPU that we run on: what is its own, it frees as such. */
+static enum mm_fault_kind free_pinned(struct byte_slab *a, const struct slab_piece *piece,
+				      struct slab *s, void *p, size_t size, size_t align)
+{
+	unsigned int cpu;
+	unsigned long pin = mm_port_pin(&cpu);
+	struct slab_cpu *c = owner_of(s) == SHARED ? shared_state(a) : &a->cpu[cpu];
+	enum mm_fault_kind fault = free_checked(a, c, s, p, size, align);
+
+	learn(a, cpu, piece, p);
+	mm_port_unpin(pin, cpu);
+	return fault;
 }
 
 static enum mm_fault_kind byte_slab_dealloc(struct byte_alloc *base, void *p, size_t size,
 					    size_t align)
 {
 	struct byte_slab *a = slab_of(base);
+	const struct slab_piece *piece = slab_piece_of(a, (uintptr_t)p);
+	struct slab *s = piece ? slab_in(piece, (uintptr_t)p) : &slab_no_page;
 
-	return dealloc_any(a, shared_state(a), p, size, align);
+	switch (state_of(s)) {
+	case SLAB_INNER:
+		return piece && (uintptr_t)p & 7 ? MM_FAULT_MISALIGNED : MM_FAULT_FOREIGN;
+	case SLAB_FREE:
+	case SLAB_RETURNED:
+		return MM_FAULT_DOUBLE_FREE;
+	case SLAB_RUN:
+		return free_run(a, s, p, size, align);
+	default:
+		return free_pinned(a, piece, s, p, size, align);
+	}
 }
 
 /* --- Everything else ------------------------------------------------------------------------ */
@@ -1048,15 +1092,17 @@ static enum alloc_result byte_slab_add_memory(struct byte_alloc *base, void *sta
 	return slab_span_add(slab_of(base), start, nbytes);
 }
 
-static void fill_class_table(struct byte_slab *a)
+static void fill_class_tables(struct byte_slab *a)
 {
 	size_t class = 0;
 
-	for (size_t i = 0; i <= BYTE_SLAB_MAX / 8; i++) {
-		if (i * 8 > classes[class].size)
+	for (size_t i = 0; i < BYTE_SLAB_MAX / 8; i++) {
+		if (i * 8 + 8 > classes[class].size)
 			class ++;
 		a->class_of[i] = (uint8_t) class;
 	}
+	for (class = 0; class < NCLASSES; class ++)
+		a->factor[class] = (uint32_t)(((uint64_t)1 << 32) / classes[class].size + 1);
 }
 
 static enum alloc_result byte_slab_init(struct byte_alloc *base, void *start, size_t nbytes)
@@ -1069,9 +1115,16 @@ static enum alloc_result byte_slab_init(struct byte_alloc *base, void *start, si
 		for (size_t class = 0; class < NCLASSES; class ++)
 			a->cpu[i].active[class] = &no_slab;
 	}
-	a->secret = mix((uintptr_t)a ^ mix((uintptr_t)start + nbytes));
-	fill_class_table(a);
+	a->secret = mix((uintptr_t)a ^ mix((uintptr_t)start + nbytes)) | 1;
+	fill_class_tables(a);
 	return slab_span_add(a, start, nbytes);
+}
+
+static struct slab *slab_at(const struct byte_slab *a, const void *p)
+{
+	const struct slab_piece *piece = slab_piece_of(a, (uintptr_t)p);
+
+	return piece ? slab_in(piece, (uintptr_t)p) : &slab_no_page;
 }
 
 static bool resize_run(struct byte_slab *a, struct slab *s, size_t npages)
@@ -1086,10 +1139,10 @@ static bool byte_slab_resize(struct byte_alloc *base, void *p, size_t old_size, 
 			     size_t new_size)
 {
 	struct byte_slab *a = slab_of(base);
-	size_t nbytes = new_size + CANARY_BYTES, class = class_for(a, nbytes, align);
-	struct slab *s = slab_at(a, (uintptr_t)p);
+	size_t class = class_for(a, new_size, align);
+	struct slab *s = slab_at(a, p);
 
-	if (!s || class_for(a, old_size + CANARY_BYTES, align) != class)
+	if (class_for(a, old_size, align) != class)
 		return false;
 	if (class < NCLASSES && (!is_slab(s) || s->class != class))
 		return false;
@@ -1097,7 +1150,7 @@ static bool byte_slab_resize(struct byte_alloc *base, void *p, size_t old_size, 
 		return false;
 	if (!canary_intact(a, p, old_size))
 		return false;
-	if (class == NCLASSES && !resize_run(a, s, pages_for(nbytes)))
+	if (class == NCLASSES && !resize_run(a, s, pages_for(new_size + CANARY_BYTES)))
 		return false;
 	set_canary(a, p, new_size);
 	return true;
@@ -1106,52 +1159,44 @@ static bool byte_slab_resize(struct byte_alloc *base, void *p, size_t old_size, 
 /* Pages of the slab or run that a request needs; the table of classes may not exist yet. */
 static size_t span_pages(size_t nbytes, size_t align)
 {
-	size_t rounded = mm_align_up(nbytes, align);
+	size_t last = last_byte(nbytes, align);
 
-	for (size_t c = 0; c < NCLASSES && rounded >= nbytes; c++)
-		if (classes[c].size >= rounded && !(classes[c].size & (align - 1)))
-			return classes[c].npages;
+	for (size_t class = 0; class < NCLASSES; class ++)
+		if (classes[class].size > last)
+			return classes[class].npages;
 	return pages_for(nbytes);
 }
 
-/* A fresh piece also pays for its records. */
+/* A fresh piece also pays for its header, records and index. */
 static size_t byte_slab_grow_size(const struct byte_alloc *base, size_t size, size_t align)
 {
-	size_t npages = span_pages(size + CANARY_BYTES, align);
+	size_t npages = span_pages(size + CANARY_BYTES, align), extra;
 
 	(void)base;
 	if (align > MM_PAGE_SIZE)
 		npages += align / MM_PAGE_SIZE - 1;
-	npages += (npages + 1) * sizeof(struct slab) / MM_PAGE_SIZE + 2;
-	return npages * MM_PAGE_SIZE;
+	extra = slab_span_overhead(npages + 1 + npages / 32);
+	return (npages + extra / MM_PAGE_SIZE + 2) * MM_PAGE_SIZE;
 }
 
 static bool byte_slab_take_free(struct byte_alloc *base, void **start, size_t *nbytes)
 {
 	struct byte_slab *a = slab_of(base);
-	struct slab_piece piece;
 
 	if (a->total_nbytes && !a->free_pieces)
 		trim(a);
-	if (!slab_span_take_free(a, &piece))
-		return false;
-	for (struct slab_cpu *c = a->cpu; c <= shared_state(a); c++)
-		if (__atomic_load_n(&c->base, __ATOMIC_RELAXED) == piece.base)
-			__atomic_store_n(&c->nbytes, 0, __ATOMIC_RELAXED);
-	*start = piece.given;
-	*nbytes = piece.given_nbytes;
-	return true;
+	return slab_span_take_free(a, start, nbytes);
 }
 
 static size_t byte_slab_block_size(const struct byte_alloc *base, const void *p)
 {
 	const struct byte_slab *a = (const struct byte_slab *)base;
-	const struct slab *s = slab_at(a, (uintptr_t)p);
-	uintptr_t offset = s ? (uintptr_t)p - s->base : 0;
+	const struct slab *s = slab_at(a, p);
+	uintptr_t offset = (uintptr_t)p - s->base;
 
-	if (s && state_of(s) == SLAB_RUN && !offset)
+	if (state_of(s) == SLAB_RUN && !offset)
 		return s->npages * MM_PAGE_SIZE - CANARY_BYTES;
-	if (!s || !is_slab(s) || !on_grid(s, offset) || marked_free(s, p))
+	if (!is_slab(s) || !on_grid(s, offset) || marked_free(a, p))
 		return 0;
 	return object_size(s) - CANARY_BYTES;
 }
@@ -1161,30 +1206,66 @@ static size_t byte_slab_total_bytes(const struct byte_alloc *base)
 	return ((const struct byte_slab *)base)->total_nbytes;
 }
 
-/* Call f for the first page of every span, in the order of the pieces. */
-static const void *each_span(const struct byte_slab *a,
-			     const void *(*f)(const struct slab *s, void *ctx), void *ctx)
+typedef const void *(*span_fn)(const struct byte_slab *a, const struct slab *s, void *ctx);
+
+/* Call f for the first page of every span, piece by piece, until it returns something. */
+static const void *each_span(const struct byte_slab *a, span_fn f, void *ctx)
 {
 	const void *stop = NULL;
 
-	for (const struct slab_piece *p = a->piece; p < a->piece + a->npieces; p++) {
-		const struct slab *end = p->meta + p->nbytes / MM_PAGE_SIZE;
+	for (const struct slab_piece *p = a->pieces; p && !stop; p = p->next) {
+		const struct slab *s = (const struct slab *)(p + 1), *end = s + p->npages;
 
-		for (const struct slab *s = p->meta; s < end && !stop; s += s->npages)
-			stop = f(s, ctx);
+		for (; s < end && !stop; s += s->npages)
+			stop = f(a, s, ctx);
 	}
 	return stop;
 }
 
-static const void *sum_span(const struct slab *s, void *ctx)
+/* Objects on a stack of remote frees. */
+static size_t stack_length(const struct byte_slab *a, const struct slab *s, const void *p)
+{
+	size_t n = 0;
+
+	for (; p && on_grid(s, (uintptr_t)p - s->base) && n <= MAX_OBJECTS; n++) {
+		if (MM_HARDEN && !marked_free(a, p))
+			break;
+		p = (const void *)(uintptr_t) * (const word_t *)p;
+	}
+	return n;
+}
+
+/* Objects that are neither on the slab's list nor on its stack. */
+static size_t objects_out(const struct byte_slab *a, const struct slab *s)
+{
+	size_t n = list_length(a, s);
+
+	if (n == BROKEN)
+		return 0;
+	return s->carved - n - stack_length(a, s, __atomic_load_n(&s->remote, __ATOMIC_RELAXED));
+}
+
+static const void *sum_span(const struct byte_slab *a, const struct slab *s, void *ctx)
 {
 	size_t *used = ctx;
 
 	if (state_of(s) == SLAB_RUN)
 		*used += s->npages * MM_PAGE_SIZE;
 	else if (is_slab(s))
-		*used += used_objects(s) * object_size(s);
+		*used += objects_out(a, s) * object_size(s);
 	return NULL;
+}
+
+/* What a CPU holds that is nobody's: what it is just freeing, and its quarantine. */
+static size_t held_bytes(const struct byte_slab *a, const struct slab_cpu *c)
+{
+	size_t held = 0;
+
+	if (c->pending)
+		held += stack_length(a, c->pending_slab, c->pending) * object_size(c->pending_slab);
+	for (unsigned int i = 0; i != BYTE_SLAB_WAITING; i++)
+		held += c->quarantine[i].p ? object_size(c->quarantine[i].slab) : 0;
+	return held;
 }
 
 /* Exact when no CPU is in a local call. */
@@ -1195,7 +1276,7 @@ static size_t byte_slab_used_bytes(const struct byte_alloc *base)
 
 	each_span(a, sum_span, &used);
 	for (unsigned int i = 0; i <= SHARED; i++)
-		used -= __atomic_load_n(&a->cpu[i].parked_nbytes, __ATOMIC_RELAXED);
+		used -= held_bytes(a, &a->cpu[i]);
 	return used;
 }
 
@@ -1208,24 +1289,46 @@ static size_t byte_slab_available_bytes(const struct byte_alloc *base)
 	       MM_PAGE_SIZE;
 }
 
-/* One bit for each object of a slab that is on its free list. False: the list is broken. */
-static bool free_objects(const struct slab *s, uint64_t map[MAX_OBJECTS / 64], size_t *count)
+/* One bit for each free object of a slab. */
+struct free_map {
+	uint64_t bits[MAX_OBJECTS / 64];
+};
+
+/* Add an object. False: it is there already, or is none. */
+static bool map_add(struct free_map *map, const struct slab *s, const void *p)
 {
-	size_t n = 0;
+	size_t offset = (uintptr_t)p - s->base, i = offset / object_size(s);
 
-	if (!list_intact(s))
+	if (!on_grid(s, offset) || map->bits[i / 64] >> (i % 64) & 1)
 		return false;
-	for (uintptr_t link = s->head; link != NO_OBJECT;) {
-		const void *p = link_object(s, link);
-		size_t i = ((uintptr_t)p - s->base) / object_size(s);
+	map->bits[i / 64] |= (uint64_t)1 << (i % 64);
+	return true;
+}
 
-		if (map[i / 64] >> (i % 64) & 1)
+static bool map_stack(struct free_map *map, const struct slab *s, const void *p, size_t n)
+{
+	for (; n; n--) {
+		if (!map_add(map, s, p))
 			return false;
-		map[i / 64] |= (uint64_t)1 << (i % 64);
-		link = load_link(s, p);
-		n++;
+		p = (const void *)(uintptr_t) * (const word_t *)p;
 	}
-	*count = n;
+	return true;
+}
+
+/* All that is free in a slab: its list, and what others freed. False: something is broken. */
+static bool map_slab(const struct byte_slab *a, struct free_map *map, const struct slab *s)
+{
+	const void *top = __atomic_load_n(&s->remote, __ATOMIC_RELAXED);
+
+	if (list_length(a, s) == BROKEN || !map_stack(map, s, top, stack_length(a, s, top)))
+		return false;
+	for (uintptr_t link = s->head; link != END;) {
+		const void *p = link_object(s, link);
+
+		if (!map_add(map, s, p))
+			return false;
+		link = (uintptr_t) * (const word_t *)p;
+	}
 	return true;
 }
 
@@ -1234,26 +1337,26 @@ struct walk {
 	void *ctx;
 };
 
-static void walk_slab(const struct slab *s, const struct walk *w)
+static void walk_slab(const struct byte_slab *a, const struct slab *s, const struct walk *w)
 {
-	uint64_t map[MAX_OBJECTS / 64] = {0};
-	size_t size = object_size(s), n, carved = objects_carved(s);
+	struct free_map map = {{0}};
+	size_t size = object_size(s);
 	const char *p = (const char *)s->base, *end = p + s->npages * MM_PAGE_SIZE;
 
-	if (!free_objects(s, map, &n))
+	if (!map_slab(a, &map, s))
 		return;
-	for (size_t i = 0; i < carved; i++, p += size)
-		w->fn(w->ctx, p, size, !(map[i / 64] >> (i % 64) & 1) && !marked_free(s, p));
+	for (size_t i = 0; i < s->carved; i++, p += size)
+		w->fn(w->ctx, p, size, !(map.bits[i / 64] >> (i % 64) & 1) && !marked_free(a, p));
 	if (p < end)
 		w->fn(w->ctx, p, (size_t)(end - p), false);
 }
 
-static const void *walk_span(const struct slab *s, void *ctx)
+static const void *walk_span(const struct byte_slab *a, const struct slab *s, void *ctx)
 {
 	const struct walk *w = ctx;
 
 	if (is_slab(s))
-		walk_slab(s, w);
+		walk_slab(a, s, w);
 	else
 		w->fn(w->ctx, (const void *)s->base, s->npages * MM_PAGE_SIZE,
 		      state_of(s) == SLAB_RUN || state_of(s) == SLAB_LOST);
@@ -1267,17 +1370,30 @@ static void byte_slab_walk(const struct byte_alloc *base, byte_walk_fn fn, void 
 	each_span((const struct byte_slab *)base, walk_span, &w);
 }
 
-static const void *check_span(const struct slab *s, void *ctx)
+/* Is the count of what is out right? An active slab has none. */
+static bool count_intact(const struct byte_slab *a, const struct slab *s)
 {
-	uint64_t map[MAX_OBJECTS / 64] = {0};
-	size_t n;
+	switch (state_of(s)) {
+	case SLAB_PARTIAL:
+		return list_length(a, s) + s->left == s->carved;
+	case SLAB_FULL:
+		return s->head == END && s->carved == capacity(s) && s->left == 1;
+	default:
+		return true;
+	}
+}
+
+static const void *check_span(const struct byte_slab *a, const struct slab *s, void *ctx)
+{
+	struct free_map map = {{0}};
 
 	(void)ctx;
 	if (!is_slab(s))
 		return NULL;
-	if (s->class >= NCLASSES || objects_carved(s) > capacity(s) || !free_objects(s, map, &n))
+	if (s->class >= NCLASSES || s->carved > capacity(s) || !map_slab(a, &map, s) ||
+	    !count_intact(a, s))
 		return (const void *)s->base;
-	return n + used_objects(s) == objects_carved(s) ? NULL : (const void *)s->base;
+	return NULL;
 }
 
 static const void *byte_slab_check(const struct byte_alloc *base)

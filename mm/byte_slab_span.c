@@ -2,23 +2,216 @@
 /*
  * Spans of pages for the slab engine: good fit in constant time.
  *
- * Every piece starts with one record (struct slab) for each of its pages. The
- * first and the last record of a free span hold its length, so that a span
- * that is given back finds both neighbours without a search. Free spans hang
- * on lists by length: exact below 16 pages, eight lists to a power of two
- * above; a bitmap says which lists hold something. A request looks from the
- * first list whose spans all fit, then at a few spans of its own list, which
- * may fit: so memory is refused only when next to none of that size is left.
+ * A piece begins with its header, then one record (struct slab) for each page,
+ * then the index: for each page the record of the slab that it is part of. The
+ * first and the last record of a free span hold its length, so that a span that
+ * is given back finds both neighbours without a search. Free spans hang on lists
+ * by length: exact below 16 pages, eight lists to a power of two above; a bitmap
+ * says which lists hold something. A request looks from the first list whose
+ * spans all fit, then at a few spans of its own list, which may fit: so memory
+ * is refused only when next to none of that size is left.
  *
- * Shortcomings: the records are 1.6 % of the memory and are cleared when a
- * piece comes; a piece holds at most 2^26 - 1 pages.
+ * A piece is set up without touching what it holds. A free span at its end has
+ * no last record, for nothing follows that could ask; a record is written when it
+ * begins a span; and the index is made ready 32 pages at a time, when the first
+ * of them is used. What is not ready cannot hold anything of ours. A large block
+ * needs the entry of its first page alone, so what a block costs does not depend
+ * on its size; the gap that it leaves is closed by the requests that follow, each
+ * a little, for a window of a CPU (byte_slab.h) reaches only as far as all is ready.
+ * The entry of a page that was given back says so, whence a second
+ * free is told from a foreign pointer.
+ *
+ * Pieces, any number, are in a tree by address, a treap whose priorities are a
+ * hash of the address; a record finds its piece by its own number.
+ *
+ * Shortcomings: records and index are 2.1 % of the memory; a piece costs a word
+ * of set-up for every 8 MiB.
  */
 #include "bits.h"
 #include "slab_span.h"
 
 #define EXACT_LISTS   16u
-#define MAX_PAGES     (((size_t)1 << 26) - 1)
-#define OWN_LIST_LOOK 8 /* spans of its own list that a request looks at */
+#define MAX_PAGES     ((size_t)UINT32_MAX)
+#define OWN_LIST_LOOK 8	  /* spans of its own list that a request looks at */
+#define LOOK_WORDS    32u /* how far a window reaches, at least: 256 MiB on either side */
+
+struct slab slab_no_page = {.tag = SLAB_NO_OWNER << SLAB_TAG, .state = SLAB_INNER};
+struct slab slab_free_page = {.tag = SLAB_NO_OWNER << SLAB_TAG, .state = SLAB_FREE};
+
+/* --- Pieces --------------------------------------------------------------------------------- */
+
+static struct slab *records_of(struct slab_piece *piece)
+{
+	return (struct slab *)(piece + 1);
+}
+
+static struct slab_piece *piece_of(struct slab *s)
+{
+	return (struct slab_piece *)(s - s->page) - 1;
+}
+
+static uint64_t rank_of(const struct slab_piece *piece)
+{
+	return (piece->base >> MM_PAGE_SHIFT) * 0x9e3779b97f4a7c15u;
+}
+
+struct slab_piece *slab_piece_of(const struct byte_slab *a, uintptr_t addr)
+{
+	struct slab_piece *p = a->root;
+
+	while (p && addr - p->base >= p->npages * MM_PAGE_SIZE)
+		p = addr < p->base ? p->left : p->right;
+	return p;
+}
+
+/* Cut a tree in two: what begins below an address, and the rest. */
+static void tree_split(struct slab_piece *t, uintptr_t base, struct slab_piece **below,
+		       struct slab_piece **rest)
+{
+	while (t) {
+		if (t->base < base) {
+			*below = t;
+			below = &t->right;
+			t = t->right;
+		} else {
+			*rest = t;
+			rest = &t->left;
+			t = t->left;
+		}
+	}
+	*below = *rest = NULL;
+}
+
+/* Pre: everything on the left is below everything on the right. */
+static void tree_join(struct slab_piece **to, struct slab_piece *left, struct slab_piece *right)
+{
+	while (left && right) {
+		if (rank_of(left) > rank_of(right)) {
+			*to = left;
+			to = &left->right;
+			left = left->right;
+		} else {
+			*to = right;
+			to = &right->left;
+			right = right->left;
+		}
+	}
+	*to = left ? left : right;
+}
+
+static void tree_insert(struct byte_slab *a, struct slab_piece *piece)
+{
+	struct slab_piece **at = &a->root;
+
+	while (*at && rank_of(*at) > rank_of(piece))
+		at = piece->base < (*at)->base ? &(*at)->left : &(*at)->right;
+	tree_split(*at, piece->base, &piece->left, &piece->right);
+	*at = piece;
+}
+
+static void tree_remove(struct byte_slab *a, struct slab_piece *piece)
+{
+	struct slab_piece **at = &a->root;
+
+	while (*at != piece)
+		at = piece->base < (*at)->base ? &(*at)->left : &(*at)->right;
+	tree_join(at, piece->left, piece->right);
+}
+
+static size_t ready_words(size_t npages)
+{
+	return (npages / SLAB_CHUNK + 64) / 64;
+}
+
+static void close_window(struct slab_window *w, uintptr_t base, size_t nbytes)
+{
+	if (w->base - base < nbytes)
+		__atomic_store_n(&w->nbytes, 0, __ATOMIC_RELAXED);
+}
+
+void slab_close_windows(struct byte_slab *a, unsigned int cpu, uintptr_t base, size_t nbytes)
+{
+	close_window(&a->cpu[cpu].window, base, nbytes);
+	for (unsigned int i = 0; i < BYTE_SLAB_WINDOWS; i++)
+		close_window(&a->more[cpu][i], base, nbytes);
+}
+
+/* The CPUs learn anew what they can see of a piece, which is more, or nothing any more. */
+static void close_all_windows(struct byte_slab *a, const struct slab_piece *piece)
+{
+	for (unsigned int cpu = 0; cpu < MM_MAX_CPUS; cpu++)
+		slab_close_windows(a, cpu, piece->base, piece->npages * MM_PAGE_SIZE);
+}
+
+/* Before the index is used for a page. */
+static void make_ready(struct slab_piece *piece, size_t page)
+{
+	size_t chunk = page / SLAB_CHUNK;
+	struct slab **entry = &piece->slabs[chunk * SLAB_CHUNK];
+
+	if (slab_ready(piece, page))
+		return;
+	piece->ready[chunk / 64] |= (uint64_t)1 << (chunk % 64);
+	for (size_t i = 0; i < SLAB_CHUNK; i++)
+		entry[i] = &slab_no_page;
+	if (chunk >= piece->ready_end)
+		piece->ready_end = chunk + 1;
+}
+
+/* One step towards an index without gaps. */
+static void close_gap(struct byte_slab *a, struct slab_piece *piece)
+{
+	if (piece->ready_begin == piece->ready_end)
+		return;
+	if (!slab_ready(piece, piece->ready_begin * SLAB_CHUNK)) {
+		make_ready(piece, piece->ready_begin * SLAB_CHUNK);
+		piece->gap = true;
+	}
+	piece->ready_begin++;
+	if (piece->gap && piece->ready_begin == piece->ready_end) {
+		piece->gap = false;
+		close_all_windows(a, piece);
+	}
+}
+
+/* The row of ready chunks that one is in: the first behind it, */
+static size_t ready_end(const struct slab_piece *piece, size_t chunk)
+{
+	size_t w = chunk / 64, last = w + LOOK_WORDS, words = ready_words(piece->npages);
+	uint64_t gaps = ~piece->ready[w] & (~(uint64_t)0 << (chunk % 64));
+
+	while (!gaps && ++w < words && w < last)
+		gaps = ~piece->ready[w];
+	return gaps ? w * 64 + mm_ctz(gaps) : w * 64;
+}
+
+/* and the first of it. */
+static size_t ready_begin(const struct slab_piece *piece, size_t chunk)
+{
+	size_t w = chunk / 64, first = w > LOOK_WORDS ? w - LOOK_WORDS : 0;
+	uint64_t gaps = ~piece->ready[w] & (((uint64_t)1 << (chunk % 64)) - 1);
+
+	while (!gaps && w > first)
+		gaps = ~piece->ready[--w];
+	return gaps ? w * 64 + mm_fls(gaps) + 1 : w * 64;
+}
+
+struct slab_window slab_window_of(const struct slab_piece *piece, uintptr_t addr)
+{
+	size_t chunk = ((addr - piece->base) >> MM_PAGE_SHIFT) / SLAB_CHUNK;
+	size_t page = ready_begin(piece, chunk) * SLAB_CHUNK;
+	size_t end = ready_end(piece, chunk) * SLAB_CHUNK;
+
+	if (end > piece->npages)
+		end = piece->npages;
+	return (struct slab_window){
+		.base = piece->base + page * MM_PAGE_SIZE,
+		.nbytes = (end - page) * MM_PAGE_SIZE,
+		.slabs = piece->slabs + page,
+	};
+}
+
+/* --- Lists of free spans -------------------------------------------------------------------- */
 
 static unsigned int list_of(size_t npages)
 {
@@ -52,15 +245,17 @@ static void list_insert(struct byte_slab *a, struct slab *s)
 
 static void list_remove(struct byte_slab *a, struct slab *s)
 {
-	unsigned int l = list_of(s->npages);
+	unsigned int l;
 
 	if (s->next)
 		s->next->prev = s->prev;
-	if (s->prev)
+	if (s->prev) {
 		s->prev->next = s->next;
-	else
-		a->list[l] = s->next;
-	if (!a->list[l])
+		return;
+	}
+	l = list_of(s->npages);
+	a->list[l] = s->next;
+	if (!s->next)
 		a->list_bits[l / 64] &= ~((uint64_t)1 << (l % 64));
 }
 
@@ -92,124 +287,32 @@ static struct slab *find_fit(const struct byte_slab *a, size_t npages)
 	return NULL;
 }
 
-/* Both ends of a span say what it is; what lies between does not matter. */
-static void mark_free(struct slab *s, size_t npages, uintptr_t base)
+/* --- Spans ---------------------------------------------------------------------------------- */
+
+/* A free span joins the lists. Both ends say what it is, unless nothing can follow it. */
+static void add_free(struct byte_slab *a, const struct slab_piece *piece, struct slab *s,
+		     size_t page, size_t npages)
 {
 	struct slab *last = s + npages - 1;
 
-	set_state(last, SLAB_FREE);
-	__atomic_store_n(&last->owner, SLAB_NO_OWNER, __ATOMIC_RELAXED);
-	last->npages = npages & 0xfffffff;
-	set_state(s, SLAB_FREE);
-	__atomic_store_n(&s->owner, SLAB_NO_OWNER, __ATOMIC_RELAXED);
-	s->npages = npages & 0xfffffff;
-	s->base = base;
-}
-
-static void mark_used(struct slab *s, size_t npages, uintptr_t base)
-{
-	struct slab *last = s + npages - 1;
-
-	set_state(last, SLAB_INNER);
-	__atomic_store_n(&last->owner, SLAB_NO_OWNER, __ATOMIC_RELAXED);
-	last->back = 0;
-	set_state(s, SLAB_RUN);
-	__atomic_store_n(&s->owner, SLAB_NO_OWNER, __ATOMIC_RELAXED);
-	s->back = 0;
-	s->npages = npages & 0xfffffff;
-	s->base = base;
-}
-
-/*
- * Entries change while others read. An entry whose size is the same before and
- * after its base is read is one that was whole at some time; the one that holds
- * a live block does not change at all, so others may be skipped.
- */
-const struct slab_piece *slab_piece_of(const struct byte_slab *a, uintptr_t addr)
-{
-	unsigned int n = __atomic_load_n(&a->npieces, __ATOMIC_ACQUIRE);
-
-	for (const struct slab_piece *p = a->piece; p < a->piece + n; p++) {
-		size_t nbytes = __atomic_load_n(&p->nbytes, __ATOMIC_ACQUIRE);
-		uintptr_t base = __atomic_load_n(&p->base, __ATOMIC_ACQUIRE);
-
-		if (addr - base < nbytes && nbytes == __atomic_load_n(&p->nbytes, __ATOMIC_RELAXED))
-			return p;
+	if (page + npages < piece->npages) {
+		set_state(last, SLAB_FREE);
+		last->npages = (uint32_t)npages;
 	}
-	return NULL;
+	set_state(s, SLAB_FREE);
+	s->npages = (uint32_t)npages;
+	s->page = (uint32_t)page;
+	s->base = piece->base + page * MM_PAGE_SIZE;
+	list_insert(a, s);
 }
 
-/* The same for the holder of the lock, who may change what it finds. */
-static struct slab_piece *own_piece_of(struct byte_slab *a, uintptr_t addr)
+static void mark_used(struct slab *s, size_t npages)
 {
-	return (struct slab_piece *)slab_piece_of(a, addr);
-}
-
-/* Pre: the entry is unused, which is told by its size. */
-static void publish_piece(struct slab_piece *slot, const struct slab_piece *value)
-{
-	slot->meta = value->meta;
-	slot->given = value->given;
-	slot->given_nbytes = value->given_nbytes;
-	slot->used_pages = 0;
-	__atomic_store_n(&slot->base, value->base, __ATOMIC_RELEASE);
-	__atomic_store_n(&slot->nbytes, value->nbytes, __ATOMIC_RELEASE);
-}
-
-static struct slab_piece *unused_piece(struct byte_slab *a)
-{
-	for (unsigned int i = 0; i < a->npieces; i++)
-		if (!a->piece[i].nbytes)
-			return &a->piece[i];
-	if (a->npieces == BYTE_SLAB_PIECES)
-		return NULL;
-	__atomic_store_n(&a->npieces, a->npieces + 1, __ATOMIC_RELEASE);
-	return &a->piece[a->npieces - 1];
-}
-
-/* How many pages, with their records before them, fit between two addresses. */
-static size_t pages_between(uintptr_t meta, uintptr_t end)
-{
-	size_t n;
-
-	if (end <= meta || end - meta < MM_PAGE_SIZE + sizeof(struct slab))
-		return 0;
-	n = (end - meta) / (MM_PAGE_SIZE + sizeof(struct slab));
-	while (n &&
-	       mm_align_up(meta + n * sizeof(struct slab), MM_PAGE_SIZE) + n * MM_PAGE_SIZE > end)
-		n--;
-	return n;
-}
-
-enum alloc_result slab_span_add(struct byte_slab *a, void *start, size_t nbytes)
-{
-	uintptr_t meta = mm_align_up((uintptr_t)start, sizeof(struct slab));
-	uintptr_t end = (uintptr_t)start + nbytes;
-	size_t n = end < (uintptr_t)start ? 0 : pages_between(meta, end);
-	struct slab_piece *slot;
-	struct slab_piece piece = {
-		.base = mm_align_down(end, MM_PAGE_SIZE) - n * MM_PAGE_SIZE,
-		.nbytes = n * MM_PAGE_SIZE,
-		.meta = (struct slab *)meta,
-		.given = start,
-		.given_nbytes = nbytes,
-	};
-
-	if (!n || n > MAX_PAGES)
-		return ALLOC_INVALID_PARAM;
-	slot = unused_piece(a);
-	if (!slot)
-		return ALLOC_NO_MEMORY;
-	__builtin_memset(piece.meta, 0, n * sizeof(struct slab));
-	for (size_t i = 0; i < n; i++)
-		piece.meta[i].owner = SLAB_NO_OWNER;
-	publish_piece(slot, &piece);
-	mark_free(piece.meta, n, piece.base);
-	list_insert(a, piece.meta);
-	a->free_pieces++;
-	a->free_pages += n;
-	a->total_nbytes += nbytes;
-	return ALLOC_OK;
+	set_state(s + npages - 1, SLAB_INNER);
+	set_state(s, SLAB_RUN);
+	s->npages = (uint32_t)npages;
+	s->limit = 0;
+	__atomic_store_n(&s->tag, SLAB_NO_OWNER << SLAB_TAG, __ATOMIC_RELAXED);
 }
 
 static void count_used(struct byte_slab *a, struct slab_piece *piece, size_t npages)
@@ -229,120 +332,195 @@ static void count_free(struct byte_slab *a, struct slab_piece *piece, size_t npa
 }
 
 /* Make pages free, joined with what is free around them. */
-static void release_pages(struct byte_slab *a, const struct slab_piece *piece, struct slab *s,
-			  size_t npages, uintptr_t base)
+static void release_pages(struct byte_slab *a, struct slab_piece *piece, size_t page, size_t npages)
 {
-	struct slab *end = piece->meta + piece->nbytes / MM_PAGE_SIZE;
-	struct slab *after = s + npages;
+	struct slab *s = records_of(piece) + page, *after = s + npages;
 
+	count_free(a, piece, npages);
 	set_state(s, SLAB_FREE);
-	__atomic_store_n(&s->owner, SLAB_NO_OWNER, __ATOMIC_RELAXED);
-	if (after < end && state_of(after) == SLAB_FREE) {
+	if (page + npages < piece->npages && state_of(after) == SLAB_FREE) {
 		list_remove(a, after);
 		npages += after->npages;
 	}
-	if (s > piece->meta && state_of(&s[-1]) == SLAB_FREE) {
+	if (page && state_of(&s[-1]) == SLAB_FREE) {
 		size_t before = s[-1].npages;
 
 		s -= before;
 		list_remove(a, s);
 		npages += before;
-		base -= before * MM_PAGE_SIZE;
+		page -= before;
 	}
-	mark_free(s, npages, base);
-	list_insert(a, s);
+	add_free(a, piece, s, page, npages);
+}
+
+/* Cut npages out of a free span, from its page number `page` on. */
+static struct slab *cut(struct byte_slab *a, struct slab *span, size_t page, size_t npages)
+{
+	struct slab_piece *piece = piece_of(span);
+	struct slab *s = records_of(piece) + page;
+	size_t first = span->page, end = first + span->npages;
+
+	list_remove(a, span);
+	count_used(a, piece, npages);
+	make_ready(piece, page);
+	close_gap(a, piece);
+	if (page > first)
+		add_free(a, piece, span, first, page - first);
+	if (page + npages < end)
+		add_free(a, piece, s + npages, page + npages, end - page - npages);
+	s->page = (uint32_t)page;
+	s->base = piece->base + page * MM_PAGE_SIZE;
+	mark_used(s, npages);
+	piece->slabs[page] = s;
+	return s;
+}
+
+static size_t pages_before(const struct slab *span, size_t align)
+{
+	return (mm_align_up(span->base, align) - span->base) / MM_PAGE_SIZE;
 }
 
 struct slab *slab_span_get(struct byte_slab *a, size_t npages, size_t align)
 {
-	size_t slack = align / MM_PAGE_SIZE - 1, before, total;
-	struct slab_piece *piece;
 	struct slab *span = npages > MAX_PAGES ? NULL : find_fit(a, npages);
-	uintptr_t base;
 
+	if (span && pages_before(span, align) + npages > span->npages)
+		span = find_fit(a, npages + align / MM_PAGE_SIZE - 1);
 	if (!span)
 		return NULL;
-	if (mm_align_up(span->base, align) - span->base > (span->npages - npages) * MM_PAGE_SIZE)
-		span = find_fit(a, npages + slack);
-	if (!span)
-		return NULL;
-	list_remove(a, span);
-	base = mm_align_up(span->base, align);
-	before = (base - span->base) / MM_PAGE_SIZE;
-	total = span->npages;
-	piece = own_piece_of(a, base);
-	count_used(a, piece, npages);
-	if (before) {
-		mark_free(span, before, span->base);
-		list_insert(a, span);
-	}
-	span += before;
-	mark_used(span, npages, base);
-	if (total - before > npages) {
-		mark_free(span + npages, total - before - npages, base + npages * MM_PAGE_SIZE);
-		list_insert(a, span + npages);
-	}
-	return span;
+	return cut(a, span, span->page + pages_before(span, align), npages);
+}
+
+void slab_span_index(struct slab *s)
+{
+	struct slab_piece *piece = piece_of(s);
+	struct slab **entry = &piece->slabs[s->page];
+
+	make_ready(piece, s->page + s->npages - 1);
+	for (size_t i = 1; i < s->npages; i++)
+		entry[i] = s;
 }
 
 void slab_span_put(struct byte_slab *a, struct slab *s)
 {
-	struct slab_piece *piece = own_piece_of(a, s->base);
+	struct slab_piece *piece = piece_of(s);
+	struct slab **entry = &piece->slabs[s->page];
 
-	count_free(a, piece, s->npages);
-	release_pages(a, piece, s, s->npages, s->base);
+	size_t indexed = state_of(s) == SLAB_RUN ? 1 : s->npages;
+
+	for (size_t i = 0; i < indexed; i++)
+		entry[i] = &slab_free_page;
+	release_pages(a, piece, s->page, s->npages);
 }
 
 void slab_span_shrink(struct byte_slab *a, struct slab *s, size_t npages)
 {
-	struct slab_piece *piece = own_piece_of(a, s->base);
 	size_t rest = s->npages - npages;
 
 	if (!rest)
 		return;
-	mark_used(s, npages, s->base);
-	count_free(a, piece, rest);
-	release_pages(a, piece, s + npages, rest, s->base + npages * MM_PAGE_SIZE);
+	mark_used(s, npages);
+	release_pages(a, piece_of(s), s->page + npages, rest);
 }
 
 bool slab_span_grow(struct byte_slab *a, struct slab *s, size_t npages)
 {
-	struct slab_piece *piece = own_piece_of(a, s->base);
+	struct slab_piece *piece = piece_of(s);
 	struct slab *after = s + s->npages;
-	size_t more = npages - s->npages, rest;
+	size_t more = npages - s->npages;
 
-	if (after >= piece->meta + piece->nbytes / MM_PAGE_SIZE || state_of(after) != SLAB_FREE ||
+	if (s->page + s->npages == piece->npages || state_of(after) != SLAB_FREE ||
 	    after->npages < more)
 		return false;
-	list_remove(a, after);
-	rest = after->npages - more;
+	cut(a, after, after->page, more);
+	piece->slabs[after->page] = &slab_no_page;
 	set_state(after, SLAB_INNER);
-	count_used(a, piece, more);
-	mark_used(s, npages, s->base);
-	if (rest) {
-		mark_free(s + npages, rest, s->base + npages * MM_PAGE_SIZE);
-		list_insert(a, s + npages);
-	}
+	mark_used(s, npages);
 	return true;
 }
 
-bool slab_span_take_free(struct byte_slab *a, struct slab_piece *out)
+/* --- Memory comes and goes ------------------------------------------------------------------ */
+
+/* The index ends with a whole chunk. */
+size_t slab_span_overhead(size_t npages)
 {
-	if (!a->free_pieces)
-		return false;
-	for (struct slab_piece *p = a->piece; p < a->piece + a->npieces; p++) {
-		if (!p->nbytes || p->used_pages)
-			continue;
-		*out = *p;
-		list_remove(a, p->meta);
-		__atomic_store_n(&p->nbytes, 0, __ATOMIC_RELAXED);
-		a->free_pieces--;
-		a->free_pages -= out->nbytes / MM_PAGE_SIZE;
-		a->total_nbytes -= out->given_nbytes;
-		return true;
-	}
-	return false;
+	size_t entries = npages + SLAB_CHUNK - 1;
+
+	return sizeof(struct slab_piece) + npages * sizeof(struct slab) +
+	       entries * sizeof(struct slab *) + ready_words(npages) * sizeof(uint64_t);
 }
+
+/* How many pages fit between two addresses, with what stands before them. */
+static size_t pages_between(uintptr_t start, uintptr_t end)
+{
+	size_t n = end < start ? 0 : (end - start) / (MM_PAGE_SIZE + sizeof(struct slab));
+
+	while (n &&
+	       mm_align_up(start + slab_span_overhead(n), MM_PAGE_SIZE) + n * MM_PAGE_SIZE > end)
+		n -= 1 + n / 1024;
+	return n;
+}
+
+enum alloc_result slab_span_add(struct byte_slab *a, void *start, size_t nbytes)
+{
+	uintptr_t at = mm_align_up((uintptr_t)start, 64), end = (uintptr_t)start + nbytes;
+	size_t n = end < (uintptr_t)start ? 0 : pages_between(at, end);
+	struct slab_piece *piece = (struct slab_piece *)at;
+
+	if (!n || n > MAX_PAGES)
+		return ALLOC_INVALID_PARAM;
+	*piece = (struct slab_piece){
+		.base = mm_align_down(end, MM_PAGE_SIZE) - n * MM_PAGE_SIZE,
+		.npages = n,
+		.ready = (uint64_t *)(records_of(piece) + n),
+		.given = start,
+		.given_nbytes = nbytes,
+		.next = a->pieces,
+	};
+	piece->slabs = (struct slab **)(piece->ready + ready_words(n));
+	__builtin_memset(piece->ready, 0, ready_words(n) * sizeof(uint64_t));
+	if (a->pieces)
+		a->pieces->prev = piece;
+	a->pieces = piece;
+	tree_insert(a, piece);
+	add_free(a, piece, records_of(piece), 0, n);
+	a->free_pieces++;
+	a->free_pages += n;
+	a->total_nbytes += nbytes;
+	return ALLOC_OK;
+}
+
+static void forget_piece(struct byte_slab *a, struct slab_piece *piece)
+{
+	list_remove(a, records_of(piece));
+	tree_remove(a, piece);
+	if (piece->next)
+		piece->next->prev = piece->prev;
+	if (piece->prev)
+		piece->prev->next = piece->next;
+	else
+		a->pieces = piece->next;
+	a->free_pieces--;
+	a->free_pages -= piece->npages;
+	a->total_nbytes -= piece->given_nbytes;
+}
+
+bool slab_span_take_free(struct byte_slab *a, void **start, size_t *nbytes)
+{
+	struct slab_piece *p = a->free_pieces ? a->pieces : NULL;
+
+	while (p && p->used_pages)
+		p = p->next;
+	if (!p)
+		return false;
+	*start = p->given;
+	*nbytes = p->given_nbytes;
+	close_all_windows(a, p);
+	forget_piece(a, p);
+	return true;
+}
+
+/* --- Check ---------------------------------------------------------------------------------- */
 
 static bool listed(const struct byte_slab *a, const struct slab *s)
 {
@@ -353,20 +531,27 @@ static bool listed(const struct byte_slab *a, const struct slab *s)
 	return i;
 }
 
-static const void *check_piece(const struct byte_slab *a, const struct slab_piece *p)
+static bool free_span_intact(const struct byte_slab *a, const struct slab *s,
+			     const struct slab *end)
 {
-	const struct slab *end = p->meta + p->nbytes / MM_PAGE_SIZE;
+	return (s + s->npages == end || s[s->npages - 1].npages == s->npages) && listed(a, s);
+}
+
+static const void *check_piece(const struct byte_slab *a, struct slab_piece *p)
+{
+	const struct slab *first = records_of(p), *end = first + p->npages;
 	bool free_before = false;
 	size_t used = 0;
 
-	for (const struct slab *s = p->meta; s < end; s += s->npages) {
+	if (slab_piece_of(a, p->base) != p)
+		return p;
+	for (const struct slab *s = first; s < end; s += s->npages) {
 		bool is_free = state_of(s) == SLAB_FREE;
 
 		if (!s->npages || s->npages > (size_t)(end - s) || state_of(s) == SLAB_INNER ||
-		    s->base != p->base + (size_t)(s - p->meta) * MM_PAGE_SIZE)
+		    s->page != (size_t)(s - first) || s->base != p->base + s->page * MM_PAGE_SIZE)
 			return s;
-		if (is_free &&
-		    (free_before || s[s->npages - 1].npages != s->npages || !listed(a, s)))
+		if (is_free ? free_before || !free_span_intact(a, s, end) : p->slabs[s->page] != s)
 			return s;
 		used += is_free ? 0 : s->npages;
 		free_before = is_free;
@@ -376,8 +561,8 @@ static const void *check_piece(const struct byte_slab *a, const struct slab_piec
 
 const void *slab_span_check(const struct byte_slab *a)
 {
-	for (const struct slab_piece *p = a->piece; p < a->piece + a->npieces; p++) {
-		const void *bad = p->nbytes ? check_piece(a, p) : NULL;
+	for (struct slab_piece *p = a->pieces; p; p = p->next) {
+		const void *bad = check_piece(a, p);
 
 		if (bad)
 			return bad;

@@ -12,40 +12,69 @@ enum slab_state {
 	SLAB_FREE,     /* of a free span: true for its first and last page */
 	SLAB_INNER,    /* page of a used span, but not its first */
 	SLAB_RUN,      /* first page of a large block */
-	SLAB_ACTIVE,   /* a CPU allocates from it; left = used + 1 */
-	SLAB_PARTIAL,  /* listed by its CPU, or on its way to one; left = used */
+	SLAB_ACTIVE,   /* its CPU allocates from it; left = objects that are not on its list */
+	SLAB_PARTIAL,  /* listed by its CPU, or on its way to one; left = the same */
 	SLAB_FULL,     /* on no list; left = 1 */
 	SLAB_RETURNED, /* empty, on its way to the span manager */
 	SLAB_LOST,     /* corrupt: isolated, never used again */
 };
 
-#define SLAB_NO_OWNER 0xffffu
-#define SLAB_GIVEN    0x100u /* with a CPU: it will be the owner when it takes the gift */
+#define SLAB_GIVEN    0x80u /* with a CPU: it will be the owner when it takes the gift */
+#define SLAB_NO_OWNER 0xffu
+#define SLAB_TAG      (MM_HARDEN ? 24u : 0u) /* where the owner stands in the tag */
 
 /*
- * One page. Everything describes the span whose first page it is; in inner
- * pages only state, owner and back mean something. left counts the frees until
- * something must be done: one counter serves all states.
+ * One page. Everything describes the span whose first page it is; of the other
+ * pages only the last one's state and npages mean something. left counts the
+ * frees until something must be done: one counter serves all states.
  */
 struct slab {
-	uintptr_t head; /* first free object: NO_OBJECT, or its address (above level 0: offset) */
-	uint32_t left;
-	uint16_t owner; /* CPU, or MM_MAX_CPUS for the locked calls, or a SLAB_... below; atomic */
-	uint8_t class;
-	uint8_t state;
-	uint64_t key;	 /* encodes the links */
+	uintptr_t head;	 /* freed objects: address (above level 0: offset) of the first */
 	uintptr_t base;	 /* address of the first byte */
+	uint32_t tag;	 /* atomic: owner, above level 0 also the smallest size of the class - 1 */
+	uint32_t span;	 /* how many more sizes the class has */
 	uint32_t factor; /* offset * factor < limit: an object begins there (byte_slab.c) */
 	uint32_t limit;	 /* atomic */
-	uint16_t least;	 /* smallest size of the class, and how many more there are */
-	uint16_t sizes;
-	uint32_t npages : 28;
-	uint32_t back : 4; /* inner page of a slab: pages to the first one */
+	uint32_t left;
+	uint32_t npages;
+	uint32_t page;	 /* index in its piece */
+	uint16_t carved; /* objects that were ever made */
+	uint8_t class;
+	uint8_t state; /* atomic */
 	struct slab *next;
 	struct slab *prev;
+	void *remote;	    /* atomic: stack of objects that others freed */
+	struct slab *inbox; /* the next in the owner's inbox */
 };
 
-_Static_assert(sizeof(struct slab) == 64, "the record is found by shifts");
+_Static_assert(sizeof(struct slab) == 80, "2 % of a page");
+
+/* One piece of memory begins with this; the records of its pages follow, then the index. */
+struct slab_piece {
+	uintptr_t base; /* of the first page */
+	size_t npages;
+	struct slab **slabs; /* index: of each page the slab or large block that it belongs to */
+	uint64_t *ready;     /* which chunks of the index are, a bit each */
+	size_t ready_begin, ready_end; /* all before are, none behind is */
+	bool gap;		       /* was there one between the two? */
+	size_t used_pages;
+	void *given; /* as it was added */
+	size_t given_nbytes;
+	struct slab_piece *left, *right; /* in the tree by address */
+	struct slab_piece *next, *prev;	 /* in the list of all */
+};
+
+/* What the index says of a page without a slab: inside a large block or never used; freed. */
+extern struct slab slab_no_page, slab_free_page;
+
+#define SLAB_CHUNK 32u /* pages whose part of the index is made ready at a time */
+
+static inline bool slab_ready(const struct slab_piece *piece, size_t page)
+{
+	size_t chunk = page / SLAB_CHUNK;
+
+	return piece->ready[chunk / 64] >> (chunk % 64) & 1;
+}
 
 /* Others may look at a slab's state and owner at any time. */
 static inline unsigned int state_of(const struct slab *s)
@@ -58,29 +87,43 @@ static inline void set_state(struct slab *s, enum slab_state state)
 	__atomic_store_n(&s->state, (uint8_t)state, __ATOMIC_RELAXED);
 }
 
-/* Make pages of a piece. INVALID_PARAM: no room for one; NO_MEMORY: too many pieces. */
+/* Make pages of a piece. INVALID_PARAM: no room for one. */
 enum alloc_result slab_span_add(struct byte_slab *a, void *start, size_t nbytes);
+
+/* What a piece of so many pages has before them. */
+size_t slab_span_overhead(size_t npages);
 
 /* npages at an alignment (bytes, at least a page), state RUN, no owner. NULL: none. */
 struct slab *slab_span_get(struct byte_slab *a, size_t npages, size_t align);
 void slab_span_put(struct byte_slab *a, struct slab *s);
 
+/* All pages of the span lead to its record, not the first alone. */
+void slab_span_index(struct slab *s);
+
 /* Give the pages behind the first npages back; take the pages that follow, if they are free. */
 void slab_span_shrink(struct byte_slab *a, struct slab *s, size_t npages);
 bool slab_span_grow(struct byte_slab *a, struct slab *s, size_t npages);
 
-/* A piece without used pages leaves the engine; its CPUs' windows are the caller's business. */
-bool slab_span_take_free(struct byte_slab *a, struct slab_piece *out);
+/* A piece without used pages leaves the engine, and the windows of all CPUs. */
+bool slab_span_take_free(struct byte_slab *a, void **start, size_t *nbytes);
+
+/* A CPU forgets what it saw of an area. Pre: locked. */
+void slab_close_windows(struct byte_slab *a, unsigned int cpu, uintptr_t base, size_t nbytes);
 
 const void *slab_span_check(const struct byte_slab *a);
 
-/* The piece that holds an address, or NULL. Right without a lock when a live block is there. */
-const struct slab_piece *slab_piece_of(const struct byte_slab *a, uintptr_t addr);
+/* The piece that holds an address, or NULL. */
+struct slab_piece *slab_piece_of(const struct byte_slab *a, uintptr_t addr);
 
-/* The record of the page at addr. Pre: the address is in the piece. */
-static inline struct slab *slab_page_of(const struct slab_piece *piece, uintptr_t addr)
+/* What the index says of an address in a piece. */
+static inline struct slab *slab_in(const struct slab_piece *piece, uintptr_t addr)
 {
-	return piece->meta + ((addr - piece->base) >> MM_PAGE_SHIFT);
+	size_t page = (addr - piece->base) >> MM_PAGE_SHIFT;
+
+	return slab_ready(piece, page) ? piece->slabs[page] : &slab_no_page;
 }
+
+/* What lies around an address of a slab and can be looked up as well. */
+struct slab_window slab_window_of(const struct slab_piece *piece, uintptr_t addr);
 
 #endif

@@ -231,29 +231,39 @@ SELFTEST(mm, slab_alignment_16)
 	CHECK(!byte_slab_ops.check(a));
 }
 
+static void *get_pinned(struct byte_alloc *a, size_t size)
+{
+	unsigned int cpu;
+	unsigned long state = mm_port_pin(&cpu);
+	void *p = byte_slab_ops.alloc_local(a, size, 8, cpu);
+
+	mm_port_unpin(state, cpu);
+	return p ? p : byte_slab_ops.alloc(a, size, 8);
+}
+
+static enum mm_fault_kind put_pinned(struct byte_alloc *a, void *p, size_t size)
+{
+	unsigned int cpu;
+	unsigned long state = mm_port_pin(&cpu);
+	enum mm_fault_kind f = byte_slab_ops.dealloc_local(a, p, size, 8, cpu);
+
+	mm_port_unpin(state, cpu);
+	return f == MM_FAULT_KINDS ? byte_slab_ops.dealloc(a, p, size, 8) : f;
+}
+
 /* Every class leaves an empty slab with this CPU, and yet the piece goes back. */
 SELFTEST(mm, slab_take_free_from_cpu)
 {
 	struct byte_alloc *a = fresh(HEAP_BYTES);
 	void *start, *p[2];
 	size_t nbytes;
-	unsigned int cpu;
 
 	CHECK(a);
 	for (size_t size = 8; size <= BYTE_SLAB_MAX; size += size / 4 + 8) {
-		unsigned long state = mm_port_pin(&cpu);
-
-		for (size_t i = 0; i < 2; i++) {
-			p[i] = byte_slab_ops.alloc_local(a, size, 8, cpu);
-			if (!p[i])
-				p[i] = byte_slab_ops.alloc(a, size, 8);
-		}
-		for (size_t i = 0; i < 2; i++) {
-			if (byte_slab_ops.dealloc_local(a, p[i], size, 8, cpu) == MM_FAULT_KINDS)
-				(void)byte_slab_ops.dealloc(a, p[i], size, 8);
-		}
-		mm_port_unpin(state, cpu);
-		CHECK(p[0] && p[1]);
+		for (size_t i = 0; i < 2; i++)
+			CHECK((p[i] = get_pinned(a, size)));
+		for (size_t i = 0; i < 2; i++)
+			CHECK(put_pinned(a, p[i], size) == MM_FAULT_NONE);
 	}
 	CHECK(!byte_slab_ops.used_bytes(a));
 	CHECK(byte_slab_ops.take_free(a, &start, &nbytes) && nbytes == HEAP_BYTES);

@@ -6,7 +6,8 @@
  * An engine's own structure starts with a struct byte_alloc whose ops pointer
  * its initialiser sets; everything else zero is an engine without memory. An
  * engine takes no lock and calls nobody but the port: its user serialises all
- * calls, except alloc_local and dealloc_local, which need only a pinned CPU.
+ * calls, except alloc_local and dealloc_local, which need only a pinned CPU. The
+ * others must be made without a pin, for they may pin the CPU themselves.
  * Sizes are bytes. Memory given to an engine must be writable, and stays the
  * engine's until take_free returns it.
  */

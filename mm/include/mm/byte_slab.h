@@ -8,64 +8,72 @@
 
 extern const struct byte_ops byte_slab_ops;
 
-#define BYTE_SLAB_PIECES  64   /* pieces of memory that one engine can hold at a time */
 #define BYTE_SLAB_MAX	  4096 /* largest size of a class; larger blocks are runs of pages */
-#define BYTE_SLAB_LISTS	  192  /* free spans: 16 exact sizes, then 8 to the power of two */
-#define BYTE_SLAB_CLASSES 61
+#define BYTE_SLAB_LISTS	  256  /* free spans: 16 exact sizes, then 8 to the power of two */
+#define BYTE_SLAB_CLASSES 55
+#define BYTE_SLAB_WINDOWS 15			    /* a CPU remembers so many pieces and one */
 #define BYTE_SLAB_WAITING (MM_HARDEN >= 3 ? 32 : 0) /* freed objects that a CPU holds back */
 
 struct slab;
+struct slab_piece;
 
-/* What one CPU allocates from. Only it touches this, except where "atomic" is said. */
-struct slab_cpu {
-	uintptr_t base;	   /* the piece that was hit last: its first page (atomic), */
-	size_t nbytes;	   /* size (atomic: take_free sets it to 0) */
-	struct slab *meta; /* and page records */
-	struct slab *active[BYTE_SLAB_CLASSES];
-	struct slab *partial[BYTE_SLAB_CLASSES]; /* rings: taken at the head, added at the tail */
-	void *pending; /* taken from the inbox, not yet given to the slabs */
-	unsigned int index;
-	unsigned int oldest; /* in the quarantine */
-	void *quarantine[BYTE_SLAB_WAITING + 1];
-	/* What others write is on a line of its own. */
-	void *inbox __attribute__((aligned(64))); /* atomic: stack of objects that others freed */
-	struct slab *gift;			  /* atomic */
-	size_t parked_nbytes;			  /* atomic: in inbox, pending and quarantine */
+/* Pages that were in use at some time, of one piece: address -> record without a search. */
+struct slab_window {
+	uintptr_t base;	     /* first page; atomic */
+	size_t nbytes;	     /* atomic; 0: nothing */
+	struct slab **slabs; /* of each page */
 };
 
-/* One piece of memory: what was given, and the pages that were made of it. */
-struct slab_piece {
-	uintptr_t base;	   /* of the first page; atomic */
-	size_t nbytes;	   /* of all pages; 0: the entry is unused; atomic */
-	struct slab *meta; /* one for each page */
-	void *given;	   /* as it was added */
-	size_t given_nbytes;
-	size_t used_pages;
+struct slab_waiting {
+	void *p;
+	struct slab *slab;
+};
+
+/*
+ * What one CPU allocates from. Only it touches this, except where "atomic" is
+ * said; the window changes under the lock alone.
+ */
+struct slab_cpu {
+	struct slab_window window; /* the one that is looked into first */
+	struct slab *active[BYTE_SLAB_CLASSES];
+	struct slab *partial[BYTE_SLAB_CLASSES]; /* rings: taken at the head, added at the tail */
+	struct slab *arrived;			 /* taken from the inbox */
+	struct slab *pending_slab;		 /* the one of these whose objects are */
+	void *pending;				 /* being freed */
+	unsigned int index;
+	unsigned int oldest; /* in the quarantine */
+	struct slab_waiting quarantine[BYTE_SLAB_WAITING];
+	/* What others write is on a line of its own. */
+	struct slab *inbox
+		__attribute__((aligned(64))); /* atomic: stack of slabs with remote frees */
+	struct slab *gift;		      /* atomic */
 };
 
 /* Private to byte_slab*.c; here so that it can be placed in a static. */
 struct byte_slab {
 	struct byte_alloc base;
-	uint8_t class_of[BYTE_SLAB_MAX / 8 + 1]; /* by size in units of 8, rounded up */
-	struct slab_cpu cpu[MM_MAX_CPUS + 1];	 /* the last: what the locked calls allocate from */
-	uint64_t hungry;			 /* atomic: CPUs that found no slab, a bit each */
+	uint64_t secret;		      /* 0: init was never called */
+	uint8_t class_of[BYTE_SLAB_MAX / 8];  /* by (size - 1) / 8 */
+	uint32_t factor[BYTE_SLAB_CLASSES];   /* see struct slab */
+	struct slab_cpu cpu[MM_MAX_CPUS + 1]; /* the last: what the locked calls allocate from */
+	struct slab_window more[MM_MAX_CPUS][BYTE_SLAB_WINDOWS]; /* behind the CPU's first one */
+	uint64_t hungry;       /* atomic: CPUs that found no slab, a bit each */
 	uint64_t asked;	       /* atomic: CPUs that should give up what is empty */
 	struct slab *returned; /* atomic: stack of empty slabs that CPUs gave up */
 	size_t returned_pages; /* atomic: in it */
-	uint64_t secret;
-	unsigned int npieces;	  /* atomic: entries that were ever used */
-	unsigned int free_pieces; /* pieces without a used page */
-	size_t total_nbytes;	  /* as given; 0: nothing works yet */
+	size_t total_nbytes;   /* as given */
 	size_t free_pages;
+	size_t free_pieces;	   /* pieces without a used page */
+	struct slab_piece *pieces; /* a list of all, */
+	struct slab_piece *root;   /* and a tree by address */
 	uint64_t list_bits[BYTE_SLAB_LISTS / 64];
 	struct slab *list[BYTE_SLAB_LISTS];
-	struct slab_piece piece[BYTE_SLAB_PIECES];
 };
 
 /*
  * The shortest path alone, by name, for a user that is built for this engine
- * and can inline it. NULL or false, without any effect: make the local call. Frees
- * that complete an empty slab always end in the local call.
+ * and can inline it. NULL or false, without any effect: make the local call.
+ * Pre: init was called; align is a power of two; in a free, size < 2^24.
  */
 void *byte_slab_alloc_fast(struct byte_alloc *base, size_t size, size_t align, unsigned int cpu);
 bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_t align,

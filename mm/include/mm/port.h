@@ -68,6 +68,8 @@ void mm_port_unlock(struct mm_lock *lock, unsigned long state);
  * Pin: from here to the unpin nothing else runs with the same *cpu, not even
  * an interrupt handler. Post: *cpu < MM_MAX_CPUS. Constant time, no lock on a
  * kernel (interrupts off); a hosted port may map threads to slots.
+ * Never nested. The library pins while it holds a lock, but takes no lock of
+ * the heap while it is pinned.
  */
 unsigned long mm_port_pin(unsigned int *cpu);
 void mm_port_unpin(unsigned long state, unsigned int cpu);
