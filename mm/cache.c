@@ -159,7 +159,7 @@ struct cache_after {
 
 static struct mm_lock registry_lock;
 static struct cache *registry;
-static uint64_t created; /* caches ever */
+static uint64_t created; /* caches ever; atomic */
 
 static inline bool likely(bool x)
 {
@@ -629,8 +629,7 @@ static size_t spare_slabs(const struct cache *c)
 
 /* --- Magazines: under the pin, and the lock where slabs are touched --- */
 
-/* The part of a pinned CPU. Hidden, so that its address is computed once and not for every member.
- */
+/* The part of a pinned CPU. Opaque, so that its address is computed once, not for every member. */
 static inline struct cache_cpu *part_of(struct cache *c, unsigned int cpu)
 {
 	struct cache_cpu *m = &c->cpu[cpu];
@@ -1086,21 +1085,21 @@ static bool reclaim_caches(void *ctx, size_t npages)
 	return n;
 }
 
+/* The first cache ever brings the hook, which stays: it might be running when it was removed. */
 static void add_to_registry(struct cache *c)
 {
 	static struct reclaim_hook hook = {.reclaim = reclaim_caches};
 	unsigned long state = mm_port_lock(&registry_lock);
 	struct cache **end = &registry;
-	bool first = !created++;
 
 	while (*end)
 		end = &(*end)->next;
 	*end = c;
+	if (!hook.ctx) {
+		hook.ctx = global_allocator();
+		global_allocator_add_reclaim(global_allocator(), &hook);
+	}
 	mm_port_unlock(&registry_lock, state);
-	if (!first)
-		return;
-	hook.ctx = global_allocator();
-	global_allocator_add_reclaim(global_allocator(), &hook);
 }
 
 static struct layout layout_of_cache(void)
@@ -1121,7 +1120,7 @@ static void init_cpus(struct cache *c)
 /* Pre: all zero but what the caller said. */
 static void init_cache(struct cache *c)
 {
-	c->secret = mix((uintptr_t)c ^ mix(__atomic_load_n(&created, __ATOMIC_RELAXED)));
+	c->secret = mix((uintptr_t)c ^ mix(__atomic_fetch_add(&created, 1, __ATOMIC_RELAXED)));
 	c->random = mix(c->secret);
 	c->body = c->size < sizeof(word_t) ? sizeof(word_t) : c->size;
 	if (MM_HARDEN == 1 && c->construct)

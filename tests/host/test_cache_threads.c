@@ -101,18 +101,19 @@ static void *create_and_destroy(void *arg)
 
 static int run_threads(void)
 {
-	pthread_t worker[THREADS], other[2];
+	pthread_t worker[THREADS], other[3];
 
 	atomic_store(&finished, false);
 	CHECK_OR(!pthread_create(&other[0], NULL, disturb, NULL), -1);
 	CHECK_OR(!pthread_create(&other[1], NULL, create_and_destroy, NULL), -1);
+	CHECK_OR(!pthread_create(&other[2], NULL, create_and_destroy, NULL), -1);
 	for (uintptr_t i = 0; i < THREADS; i++)
 		CHECK_OR(!pthread_create(&worker[i], NULL, exchange_parcels, (void *)(i + 1)), -1);
 	for (size_t i = 0; i < THREADS; i++)
 		pthread_join(worker[i], NULL);
 	atomic_store(&finished, true);
-	pthread_join(other[0], NULL);
-	pthread_join(other[1], NULL);
+	for (size_t i = 0; i < 3; i++)
+		pthread_join(other[i], NULL);
 	return 0;
 }
 

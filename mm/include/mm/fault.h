@@ -23,7 +23,7 @@ enum mm_fault_kind {
 
 struct mm_fault {
 	enum mm_fault_kind kind;
-	const char *allocator; /* "TLSF", "slab", "buddy", "pages", "DMA" */
+	const char *allocator; /* "TLSF", "slab", "buddy", "pages", "DMA", or a cache's name */
 	const void *ptr;
 	struct layout layout; /* what the caller said; zero when there is none */
 	const void *caller;   /* return address of the public call, or NULL */
