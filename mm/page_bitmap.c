@@ -497,11 +497,10 @@ static bool get_pages(struct page_alloc *a, const struct page_request *req, virt
 
 		if (req->zone == PAGE_ZONE_LOW && r->zone != PAGE_ZONE_LOW)
 			continue;
-		i = page_region_find(r, req->npages, req->align >> MM_PAGE_SHIFT,
-				     request_end(r, req));
+		i = page_region_get(r, req->npages, req->align >> MM_PAGE_SHIFT,
+				    request_end(r, req), req->usage);
 		if (i == PAGE_NONE)
 			continue;
-		page_region_take(r, i, req->npages, req->usage);
 		a->usage[req->usage] += req->npages;
 		out->value = region_address(r, i);
 		return true;

@@ -213,25 +213,46 @@ __attribute__((noinline)) static void enter_set(struct page_level *level, unsign
 	page_tree_insert(&level->shape, level->set[q], at);
 }
 
-/* Group g of chunk c now holds blocks of this many orders. */
-static inline void set_group_orders(struct page_region *r, size_t c, unsigned int g,
-				    unsigned int orders)
+/* Group g of chunk c holds blocks of this many orders only. */
+__attribute__((noinline)) static void lose_orders(struct page_region *r, size_t c, unsigned int g,
+						  unsigned int orders)
 {
 	struct page_chunk *ch = &r->chunks[c];
-	uint64_t bit = (uint64_t)1 << g;
 	unsigned int old = ch->orders[g];
 
 	ch->orders[g] = (uint8_t)orders;
 	for (unsigned int q = orders; q < old; q++) {
-		ch->partly[q] &= ~bit;
+		ch->partly[q] &= ~((uint64_t)1 << g);
 		if (!ch->partly[q])
 			leave_set(&r->level[0], q, c);
 	}
+}
+
+/* It holds blocks of more orders. */
+__attribute__((noinline)) static void gain_orders(struct page_region *r, size_t c, unsigned int g,
+						  unsigned int orders)
+{
+	struct page_chunk *ch = &r->chunks[c];
+	unsigned int old = ch->orders[g];
+
+	ch->orders[g] = (uint8_t)orders;
 	for (unsigned int q = old; q < orders; q++) {
 		if (!ch->partly[q])
 			enter_set(&r->level[0], q, c);
-		ch->partly[q] |= bit;
+		ch->partly[q] |= (uint64_t)1 << g;
 	}
+}
+
+/* Group g of chunk c now holds blocks of this many orders. */
+static inline void set_group_orders(struct page_region *r, size_t c, unsigned int g,
+				    unsigned int orders)
+{
+	unsigned int old = r->chunks[c].orders[g];
+
+	if (orders < old)
+		lose_orders(r, c, g, orders);
+	else if (orders > old)
+		gain_orders(r, c, g, orders);
 }
 
 /* The wholly free groups of chunk c are now these. */
@@ -269,9 +290,23 @@ static const uint64_t *leaf_words(const struct page_region *r, size_t leaf)
 			.free[leaf % PAGE_CHUNK_LEAVES * PAGE_LEAF_WORDS];
 }
 
+/* The sum of a leaf of a chunk that is ready. */
+static struct page_run leaf_sum(const struct page_region *r, size_t leaf)
+{
+	const struct page_chunk *ch = &r->chunks[leaf / PAGE_CHUNK_LEAVES];
+	unsigned int shift = (unsigned int)(leaf % PAGE_CHUNK_LEAVES * PAGE_LEAF_WORDS);
+	uint64_t whole = ch->whole >> shift & 0xff, partly = ch->partly[0] >> shift & 0xff;
+
+	if (whole == 0xff)
+		return (struct page_run){PAGE_LEAF, PAGE_LEAF, PAGE_LEAF};
+	if (!(whole | partly))
+		return (struct page_run){0, 0, 0};
+	return page_leaf_sum(leaf_words(r, leaf));
+}
+
 __attribute__((noinline)) static void sum_leaf(struct page_region *r, size_t leaf)
 {
-	page_runs_set(&r->runs, leaf, page_leaf_sum(leaf_words(r, leaf)));
+	page_runs_set(&r->runs, leaf, leaf_sum(r, leaf));
 }
 
 /*
@@ -317,11 +352,18 @@ static void sum_waiting(struct page_region *r)
 	}
 }
 
-/* Pages [i, end) of one chunk changed. */
-static void sum_leaves(struct page_region *r, size_t i, size_t end)
+/* Pages [i, i + n) changed. */
+static void sum_leaves(struct page_region *r, size_t i, size_t n)
 {
-	for (size_t leaf = i >> PAGE_LEAF_SHIFT; leaf <= (end - 1) >> PAGE_LEAF_SHIFT; leaf++)
-		r->runs.level[0][leaf] = page_leaf_sum(leaf_words(r, leaf));
+	size_t first = i >> PAGE_LEAF_SHIFT, last = (i + n - 1) >> PAGE_LEAF_SHIFT;
+
+	if (first == last) {
+		sum_leaf(r, first);
+		return;
+	}
+	for (size_t leaf = first; leaf <= last; leaf++)
+		r->runs.level[0][leaf] = leaf_sum(r, leaf);
+	page_runs_sum(&r->runs, first, last);
 }
 
 /* --- Bits --------------------------------------------------------------- */
@@ -366,7 +408,6 @@ static void set_chunk_pages(struct page_region *r, size_t c, size_t lo, size_t h
 	set_whole_groups(r, c, first, last, is_free);
 	if (hi & 63)
 		set_pages(r, c, last, 0, hi & 63, is_free);
-	sum_leaves(r, c << PAGE_CHUNK_SHIFT | lo, (c << PAGE_CHUNK_SHIFT) + hi);
 }
 
 /* Pages of several groups become free, or taken. */
@@ -382,7 +423,7 @@ __attribute__((noinline)) static void set_bits(struct page_region *r, size_t i, 
 		set_chunk_pages(r, base >> PAGE_CHUNK_SHIFT, i - base, stop - base, is_free);
 		i = stop;
 	}
-	page_runs_sum(&r->runs, start >> PAGE_LEAF_SHIFT, (end - 1) >> PAGE_LEAF_SHIFT);
+	sum_leaves(r, start, n);
 }
 
 static inline bool in_one_group(size_t i, size_t n)
@@ -750,6 +791,53 @@ bool page_region_is_free(const struct page_region *r, size_t i, size_t n)
 }
 
 /* --- Taking and giving -------------------------------------------------- */
+
+/*
+ * The direct path of page_region_get, for a few pages at the start of an aligned block in a group
+ * that is partly free: neither that group nor its chunk are wholly free before or after.
+ */
+static inline size_t get_in_group(struct page_region *r, size_t n, unsigned int order,
+				  unsigned int state)
+{
+	size_t c = page_tree_first(&r->level[0].shape, r->level[0].set[order]), i, leaf;
+	struct page_chunk *ch;
+	unsigned int g, b, orders;
+	uint64_t old, now;
+
+	if (c == PAGE_NONE)
+		return PAGE_NONE;
+	ch = &r->chunks[c];
+	g = mm_ctz(ch->partly[order]);
+	old = ch->free[g];
+	b = first_block(old, order);
+	i = c << PAGE_CHUNK_SHIFT | (size_t)g << PAGE_GROUP_SHIFT | b;
+	page_state_set(&r->states[i / PAGE_STATES_WORD], range_in_word(i, n), state);
+	now = old ^ bit_range(b, b + n);
+	ch->free[g] = now;
+	orders = count_orders(now);
+	if (orders != ch->orders[g])
+		lose_orders(r, c, g, orders);
+	leaf = i >> PAGE_LEAF_SHIFT;
+	if (r->waiting[leaf % PAGE_WAITING] != leaf)
+		let_wait(r, leaf, old, b, b + n, false);
+	r->free_pages -= n;
+	return i;
+}
+
+size_t page_region_get(struct page_region *r, size_t n, size_t align, size_t end,
+		       enum page_usage usage)
+{
+	size_t i = PAGE_NONE;
+
+	if (n <= align && align <= PAGE_STATES_WORD && end == r->end)
+		i = get_in_group(r, n, mm_ctz(align), page_state_of(usage));
+	if (i != PAGE_NONE)
+		return i;
+	i = page_region_find(r, n, align, end);
+	if (i != PAGE_NONE)
+		page_region_take(r, i, n, usage);
+	return i;
+}
 
 void page_region_take(struct page_region *r, size_t i, size_t n, enum page_usage usage)
 {

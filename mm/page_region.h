@@ -84,6 +84,10 @@ struct page_region *page_region_create(void *memory, uintptr_t pn, size_t npages
  */
 size_t page_region_find(struct page_region *r, size_t n, size_t align, size_t end);
 
+/* Find and take them for a usage. */
+size_t page_region_get(struct page_region *r, size_t n, size_t align, size_t end,
+		       enum page_usage usage);
+
 /* Are these pages all free? Pre: begin <= i, i + n <= end. */
 bool page_region_is_free(const struct page_region *r, size_t i, size_t n);
 

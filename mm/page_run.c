@@ -148,18 +148,23 @@ static bool parent_changes(const struct page_run *parent, const struct page_run 
 			   const struct page_run *now)
 {
 	return old->head != now->head || old->tail != now->tail ||
-	       longer(old->longest, now->longest) >= parent->longest;
+	       (old->longest != now->longest &&
+		longer(old->longest, now->longest) >= parent->longest);
 }
 
-void page_runs_set(struct page_runs *t, size_t leaf, struct page_run run)
+void page_runs_set(struct page_runs *t, size_t leaf, struct page_run now)
 {
-	struct page_run old = t->level[0][leaf];
+	size_t i = leaf;
 
-	t->level[0][leaf] = run;
-	if (same_run(&old, &run))
-		return;
-	if (t->levels == 1 || parent_changes(&t->level[1][leaf >> PAGE_FAN_SHIFT], &old, &run))
-		page_runs_sum(t, leaf, leaf);
+	for (unsigned int l = 0; l < t->levels; l++, i >>= PAGE_FAN_SHIFT) {
+		struct page_run old = t->level[l][i];
+
+		t->level[l][i] = now;
+		if (l + 1 == t->levels ||
+		    !parent_changes(&t->level[l + 1][i >> PAGE_FAN_SHIFT], &old, &now))
+			return;
+		now = sum_node(t, l + 1, i >> PAGE_FAN_SHIFT);
+	}
 }
 
 void page_runs_open(struct page_runs *t, size_t leaf)
