@@ -304,9 +304,41 @@ static struct page_run leaf_sum(const struct page_region *r, size_t leaf)
 	return page_leaf_sum(leaf_words(r, leaf));
 }
 
-__attribute__((noinline)) static void sum_leaf(struct page_region *r, size_t leaf)
+/* Sum up the stale leaves of a chunk, and what stands above it. */
+__attribute__((noinline)) static void sum_chunk(struct page_region *r, size_t c)
 {
-	page_runs_set(&r->runs, leaf, leaf_sum(r, leaf));
+	struct page_chunk *ch = &r->chunks[c];
+
+	for (; ch->stale; ch->stale &= ch->stale - 1) {
+		size_t leaf = c * PAGE_CHUNK_LEAVES + mm_ctz(ch->stale);
+
+		r->runs.level[0][leaf] = leaf_sum(r, leaf);
+	}
+	page_runs_sum_family(&r->runs, c);
+}
+
+/* Sum up all chunks that wait. */
+static void sum_waiting(struct page_region *r)
+{
+	for (size_t k = 0; k < PAGE_WAITING; k++) {
+		size_t c = r->waiting[k];
+
+		r->waiting[k] = PAGE_NO_CHUNK;
+		if (c != PAGE_NO_CHUNK)
+			sum_chunk(r, c);
+	}
+}
+
+/* Some leaves of a chunk are stale: it waits, in the place of another. */
+static void let_wait(struct page_region *r, size_t c, uint64_t leaves)
+{
+	uint32_t *waiting = &r->waiting[c % PAGE_WAITING];
+	uint32_t other = *waiting;
+
+	r->chunks[c].stale |= leaves;
+	*waiting = (uint32_t)c;
+	if (other != c && other != PAGE_NO_CHUNK)
+		sum_chunk(r, other);
 }
 
 /*
@@ -326,30 +358,14 @@ static bool leaf_unchanged(const struct page_run *leaf, uint64_t bits, size_t lo
 	return is_free ? length <= leaf->longest : length < leaf->longest;
 }
 
-/* The same pages: the sum of their leaf may have to wait, in the place of another. */
-__attribute__((noinline)) static void let_wait(struct page_region *r, size_t leaf, uint64_t bits,
-					       size_t lo, size_t hi, bool is_free)
+/* The same pages, of leaf k of chunk c, which is not stale yet. */
+__attribute__((noinline)) static void note_pages(struct page_region *r, size_t c, size_t k,
+						 uint64_t bits, size_t lo, size_t hi, bool is_free)
 {
-	uint32_t *waiting = &r->waiting[leaf % PAGE_WAITING];
-	uint32_t other = *waiting;
+	const struct page_run *leaf = &r->runs.level[0][c * PAGE_CHUNK_LEAVES + k];
 
-	if (leaf_unchanged(&r->runs.level[0][leaf], bits, lo, hi, is_free))
-		return;
-	*waiting = (uint32_t)leaf;
-	if (other != PAGE_NO_LEAF)
-		sum_leaf(r, other);
-}
-
-/* Sum up the leaves that wait. */
-static void sum_waiting(struct page_region *r)
-{
-	for (size_t k = 0; k < PAGE_WAITING; k++) {
-		size_t leaf = r->waiting[k];
-
-		r->waiting[k] = PAGE_NO_LEAF;
-		if (leaf != PAGE_NO_LEAF)
-			sum_leaf(r, leaf);
-	}
+	if (!leaf_unchanged(leaf, bits, lo, hi, is_free))
+		let_wait(r, c, (uint64_t)1 << k);
 }
 
 /* Pages [i, i + n) changed. */
@@ -357,10 +373,6 @@ static void sum_leaves(struct page_region *r, size_t i, size_t n)
 {
 	size_t first = i >> PAGE_LEAF_SHIFT, last = (i + n - 1) >> PAGE_LEAF_SHIFT;
 
-	if (first == last) {
-		sum_leaf(r, first);
-		return;
-	}
 	for (size_t leaf = first; leaf <= last; leaf++)
 		r->runs.level[0][leaf] = leaf_sum(r, leaf);
 	page_runs_sum(&r->runs, first, last);
@@ -414,8 +426,14 @@ static void set_chunk_pages(struct page_region *r, size_t c, size_t lo, size_t h
 __attribute__((noinline)) static void set_bits(struct page_region *r, size_t i, size_t n,
 					       bool is_free)
 {
-	size_t start = i, end = i + n;
+	size_t start = i, end = i + n, c = i >> PAGE_CHUNK_SHIFT, lo = i & (PAGE_CHUNK - 1);
 
+	if (lo + n <= PAGE_CHUNK) {
+		set_chunk_pages(r, c, lo, lo + n, is_free);
+		let_wait(r, c,
+			 bit_range(lo >> PAGE_LEAF_SHIFT, ((lo + n - 1) >> PAGE_LEAF_SHIFT) + 1));
+		return;
+	}
 	while (i < end) {
 		size_t base = i & ~(PAGE_CHUNK - 1);
 		size_t stop = min_size(end, base + PAGE_CHUNK);
@@ -434,13 +452,14 @@ static inline bool in_one_group(size_t i, size_t n)
 /* Pages of one group change. */
 static inline void set_group_pages(struct page_region *r, size_t i, size_t n, bool is_free)
 {
-	size_t c = i >> PAGE_CHUNK_SHIFT, leaf = i >> PAGE_LEAF_SHIFT, lo = i & 63;
+	size_t c = i >> PAGE_CHUNK_SHIFT, lo = i & 63;
+	size_t k = i >> PAGE_LEAF_SHIFT & (PAGE_CHUNK_LEAVES - 1);
 	unsigned int g = (unsigned int)(i >> PAGE_GROUP_SHIFT) & 63;
 	uint64_t bits = r->chunks[c].free[g], changed = bits ^ bit_range(lo, lo + n);
 
 	set_group(r, c, g, changed);
-	if (r->waiting[leaf % PAGE_WAITING] != leaf)
-		let_wait(r, leaf, bits | changed, lo, lo + n, is_free);
+	if (!(r->chunks[c].stale >> k & 1))
+		note_pages(r, c, k, bits | changed, lo, lo + n, is_free);
 }
 
 /* --- States ------------------------------------------------------------- */
@@ -560,16 +579,24 @@ static inline size_t block_in_groups(const struct page_region *r, size_t c, unsi
 	return c << PAGE_CHUNK_SHIFT | (size_t)g << PAGE_GROUP_SHIFT | first_block(ch->free[g], q);
 }
 
+/* The first block of 2^q groups in a chunk that has one. */
+static inline size_t block_in_chunk(const struct page_region *r, size_t c, unsigned int q)
+{
+	return c << PAGE_CHUNK_SHIFT | (size_t)first_block(r->chunks[c].whole, q)
+					       << PAGE_GROUP_SHIFT;
+}
+
 /* The first block of 2^q parts in entry `at` of the sets of level l, which has one. */
 static size_t block_at(const struct page_region *r, unsigned int l, unsigned int q, size_t at)
 {
 	const struct page_level *level = &r->level[l];
-	uint64_t bits;
+	size_t word = level->first + at;
 
 	if (l == 0)
 		return block_in_groups(r, at, q);
-	bits = l == 1 ? r->chunks[at].whole : level->words[at];
-	return (((level->first + at) << 6 | first_block(bits, q)) << (PAGE_LEVEL_ORDERS * l)) -
+	if (l == 1)
+		return block_in_chunk(r, at, q);
+	return ((word << 6 | first_block(level->words[at], q)) << (PAGE_LEVEL_ORDERS * l)) -
 	       r->base_pn;
 }
 
@@ -589,12 +616,20 @@ __attribute__((noinline)) static size_t find_block_above(const struct page_regio
 /* An aligned block of 2^order pages: the lowest of the lowest level that has one. */
 static inline size_t find_block(const struct page_region *r, unsigned int order)
 {
+	unsigned int q = order;
 	size_t c;
 
-	if (order >= PAGE_LEVEL_ORDERS)
+	if (order < PAGE_LEVEL_ORDERS) {
+		c = page_tree_first(&r->level[0].shape, r->level[0].set[order]);
+		if (c != PAGE_NONE)
+			return block_in_groups(r, c, order);
+		q = PAGE_LEVEL_ORDERS;
+	}
+	q -= PAGE_LEVEL_ORDERS;
+	if (q >= PAGE_LEVEL_ORDERS)
 		return find_block_above(r, order / PAGE_LEVEL_ORDERS, order % PAGE_LEVEL_ORDERS);
-	c = page_tree_first(&r->level[0].shape, r->level[0].set[order]);
-	return c != PAGE_NONE ? block_in_groups(r, c, order) : find_block_above(r, 1, 0);
+	c = page_tree_first(&r->level[1].shape, r->level[1].set[q]);
+	return c != PAGE_NONE ? block_in_chunk(r, c, q) : find_block_above(r, 2, 0);
 }
 
 /* The lowest aligned block of 2^order pages. */
@@ -799,7 +834,7 @@ bool page_region_is_free(const struct page_region *r, size_t i, size_t n)
 static inline size_t get_in_group(struct page_region *r, size_t n, unsigned int order,
 				  unsigned int state)
 {
-	size_t c = page_tree_first(&r->level[0].shape, r->level[0].set[order]), i, leaf;
+	size_t c = page_tree_first(&r->level[0].shape, r->level[0].set[order]), i, k;
 	struct page_chunk *ch;
 	unsigned int g, b, orders;
 	uint64_t old, now;
@@ -817,10 +852,20 @@ static inline size_t get_in_group(struct page_region *r, size_t n, unsigned int 
 	orders = count_orders(now);
 	if (orders != ch->orders[g])
 		lose_orders(r, c, g, orders);
-	leaf = i >> PAGE_LEAF_SHIFT;
-	if (r->waiting[leaf % PAGE_WAITING] != leaf)
-		let_wait(r, leaf, old, b, b + n, false);
+	k = g / PAGE_LEAF_WORDS;
+	if (!(ch->stale >> k & 1))
+		note_pages(r, c, k, old, b, b + n, false);
 	r->free_pages -= n;
+	return i;
+}
+
+__attribute__((noinline)) static size_t find_and_take(struct page_region *r, size_t n, size_t align,
+						      size_t end, enum page_usage usage)
+{
+	size_t i = page_region_find(r, n, align, end);
+
+	if (i != PAGE_NONE)
+		page_region_take(r, i, n, usage);
 	return i;
 }
 
@@ -831,12 +876,7 @@ size_t page_region_get(struct page_region *r, size_t n, size_t align, size_t end
 
 	if (n <= align && align <= PAGE_STATES_WORD && end == r->end)
 		i = get_in_group(r, n, mm_ctz(align), page_state_of(usage));
-	if (i != PAGE_NONE)
-		return i;
-	i = page_region_find(r, n, align, end);
-	if (i != PAGE_NONE)
-		page_region_take(r, i, n, usage);
-	return i;
+	return i != PAGE_NONE ? i : find_and_take(r, n, align, end, usage);
 }
 
 void page_region_take(struct page_region *r, size_t i, size_t n, enum page_usage usage)
@@ -880,7 +920,7 @@ static size_t park_group(struct page_region *r, size_t i, size_t n, uint32_t *ou
 	for (bits = r->chunks[c].free[g]; bits && got < n; bits &= bits - 1)
 		out[got++] = (uint32_t)(base | mm_ctz(bits));
 	set_group(r, c, g, bits);
-	sum_leaf(r, i >> PAGE_LEAF_SHIFT);
+	let_wait(r, c, (uint64_t)1 << (g / PAGE_LEAF_WORDS));
 	r->free_pages -= got;
 	return got;
 }
@@ -1070,6 +1110,8 @@ static bool chunk_is_sound(const struct page_region *r, size_t c, size_t counts[
 		    page_tree_has(r->level[1].set[q], c) != (q < orders))
 			return false;
 	}
+	if (is_ready(r, c) && ch->stale && r->waiting[c % PAGE_WAITING] != c)
+		return false;
 	if (!is_ready(r, c)) {
 		*nfree += PAGE_CHUNK;
 		return c << PAGE_CHUNK_SHIFT >= r->ready_end;
@@ -1090,7 +1132,7 @@ static bool leaves_are_sound(const struct page_region *r, size_t c)
 		struct page_run sum = page_leaf_sum(leaf_words(r, leaf));
 		const struct page_run *run = &r->runs.level[0][leaf];
 
-		if (r->waiting[leaf % PAGE_WAITING] == leaf)
+		if (r->chunks[c].stale >> k & 1)
 			continue;
 		if (run->head != sum.head || run->tail != sum.tail || run->longest != sum.longest)
 			return false;

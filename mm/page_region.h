@@ -20,9 +20,9 @@
 #define PAGE_CHUNK	  ((size_t)1 << PAGE_CHUNK_SHIFT)
 #define PAGE_CHUNK_LEAVES (PAGE_CHUNK / PAGE_LEAF)
 
-/* Leaves of the tree of free runs that may wait to be summed up. */
-#define PAGE_WAITING 8u
-#define PAGE_NO_LEAF UINT32_MAX
+/* Chunks that may wait to be summed up in the tree of free runs. */
+#define PAGE_WAITING  8u
+#define PAGE_NO_CHUNK UINT32_MAX
 
 /* A word of level l has 64 parts of 64^l pages, and so holds blocks of six orders. */
 #define PAGE_LEVEL_ORDERS 6u
@@ -35,6 +35,7 @@ struct page_chunk {
 	uint64_t free[64];     /* the bitmap, 1 is free: the words of level 0 */
 	uint8_t orders[64];    /* how many of partly[] have the bit of group g */
 	uint64_t whole_orders; /* how many sets of level 1 have this chunk */
+	uint64_t stale;	       /* bit k: the sum of leaf k is not up to date */
 };
 
 /* The words of one level, and for each of their orders the set of words that hold such a block. */
@@ -62,7 +63,7 @@ struct page_region {
 	unsigned int levels;
 	struct page_level level[PAGE_LEVELS];
 	struct page_runs runs;
-	uint32_t waiting[PAGE_WAITING]; /* [leaf % PAGE_WAITING]: its sum is not up to date */
+	uint32_t waiting[PAGE_WAITING]; /* [c % PAGE_WAITING]: chunk c has stale leaves */
 	uint64_t *ready;		/* bit c: the metadata of chunk c have been written */
 	struct page_chunk *chunks;
 	uint64_t *states;

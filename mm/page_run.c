@@ -93,25 +93,18 @@ size_t page_leaf_find(const uint64_t *words, size_t from, size_t n, size_t *carr
 /* Sum up the children of a node of this level. */
 static struct page_run sum_children(const struct page_run *child, unsigned int level)
 {
-	uint32_t whole = (uint32_t)node_pages(level - 1), run = 0;
-	struct page_run sum = {0, 0, 0};
-	bool all_free = true;
+	uint32_t whole = (uint32_t)node_pages(level - 1), run = 0, longest = 0;
+	unsigned int nfree = 0;
 
-	for (unsigned int k = 0; k < PAGE_FAN; k++, child++) {
-		run += child->head;
-		if (child->head == whole)
-			continue;
-		if (all_free)
-			sum.head = run;
-		all_free = false;
-		sum.longest = longer(sum.longest, longer(run, child->longest));
-		run = child->tail;
+	for (unsigned int k = 0; k < PAGE_FAN; k++) {
+		uint32_t joined = run + child[k].head;
+
+		longest = longer(longest, longer(joined, child[k].longest));
+		run = child[k].head == whole ? joined : child[k].tail;
 	}
-	if (all_free)
-		sum.head = run;
-	sum.tail = run;
-	sum.longest = longer(sum.longest, run);
-	return sum;
+	while (nfree < PAGE_FAN - 1 && child[nfree].head == whole)
+		nfree++;
+	return (struct page_run){nfree * whole + child[nfree].head, run, longer(longest, run)};
 }
 
 static struct page_run sum_node(const struct page_runs *t, unsigned int level, size_t i)
@@ -152,18 +145,17 @@ static bool parent_changes(const struct page_run *parent, const struct page_run 
 		longer(old->longest, now->longest) >= parent->longest);
 }
 
-void page_runs_set(struct page_runs *t, size_t leaf, struct page_run now)
+void page_runs_sum_family(struct page_runs *t, size_t family)
 {
-	size_t i = leaf;
+	size_t i = family;
 
-	for (unsigned int l = 0; l < t->levels; l++, i >>= PAGE_FAN_SHIFT) {
-		struct page_run old = t->level[l][i];
+	for (unsigned int l = 1; l < t->levels; l++, i >>= PAGE_FAN_SHIFT) {
+		struct page_run old = t->level[l][i], now = sum_node(t, l, i);
 
 		t->level[l][i] = now;
 		if (l + 1 == t->levels ||
 		    !parent_changes(&t->level[l + 1][i >> PAGE_FAN_SHIFT], &old, &now))
 			return;
-		now = sum_node(t, l + 1, i >> PAGE_FAN_SHIFT);
 	}
 }
 

@@ -58,8 +58,8 @@ void page_runs_create(struct page_runs *t, void *memory, size_t nleaves);
 /* Make the nodes above and beside a leaf valid, before it changes. */
 void page_runs_open(struct page_runs *t, size_t leaf);
 
-/* The leaf becomes this. Pre: it is valid. */
-void page_runs_set(struct page_runs *t, size_t leaf, struct page_run run);
+/* Some of the eight leaves of one family were written; sum it up. */
+void page_runs_sum_family(struct page_runs *t, size_t family);
 
 /* Leaves [first, last] were written; sum them up. */
 void page_runs_sum(struct page_runs *t, size_t first, size_t last);
