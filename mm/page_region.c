@@ -264,9 +264,9 @@ __attribute__((noinline)) static void set_whole(struct page_region *r, size_t c,
 
 	if (whole == ch->whole)
 		return;
-	change_orders(&r->level[1], c, (unsigned int)ch->whole_orders, orders);
+	change_orders(&r->level[1], c, ch->whole_orders, orders);
 	ch->whole = whole;
-	ch->whole_orders = orders;
+	ch->whole_orders = (uint8_t)orders;
 	if (was_free || whole == ALL_FREE)
 		set_chunk_free(r, c, !was_free);
 }
@@ -309,11 +309,12 @@ __attribute__((noinline)) static void sum_chunk(struct page_region *r, size_t c)
 {
 	struct page_chunk *ch = &r->chunks[c];
 
-	for (; ch->stale; ch->stale &= ch->stale - 1) {
-		size_t leaf = c * PAGE_CHUNK_LEAVES + mm_ctz(ch->stale);
+	for (uint64_t stale = ch->stale; stale; stale &= stale - 1) {
+		size_t leaf = c * PAGE_CHUNK_LEAVES + mm_ctz(stale);
 
 		r->runs.level[0][leaf] = leaf_sum(r, leaf);
 	}
+	ch->stale = 0;
 	page_runs_sum_family(&r->runs, c);
 }
 
@@ -335,7 +336,7 @@ static void let_wait(struct page_region *r, size_t c, uint64_t leaves)
 	uint32_t *waiting = &r->waiting[c % PAGE_WAITING];
 	uint32_t other = *waiting;
 
-	r->chunks[c].stale |= leaves;
+	r->chunks[c].stale = (uint8_t)(r->chunks[c].stale | leaves);
 	*waiting = (uint32_t)c;
 	if (other != c && other != PAGE_NO_CHUNK)
 		sum_chunk(r, other);

@@ -32,10 +32,10 @@ struct page_chunk {
 	uint64_t whole; /* bit g: group g is wholly free: the word of level 1 */
 	/* [q], bit g: group g is partly free, with an aligned free block of 2^q pages */
 	uint64_t partly[PAGE_LEVEL_ORDERS];
-	uint64_t free[64];     /* the bitmap, 1 is free: the words of level 0 */
-	uint8_t orders[64];    /* how many of partly[] have the bit of group g */
-	uint64_t whole_orders; /* how many sets of level 1 have this chunk */
-	uint64_t stale;	       /* bit k: the sum of leaf k is not up to date */
+	uint64_t free[64];    /* the bitmap, 1 is free: the words of level 0 */
+	uint8_t orders[64];   /* how many of partly[] have the bit of group g */
+	uint8_t whole_orders; /* how many sets of level 1 have this chunk */
+	uint8_t stale;	      /* bit k: the sum of leaf k is not up to date */
 };
 
 /* The words of one level, and for each of their orders the set of words that hold such a block. */

@@ -17,8 +17,8 @@
 
 struct page_tree_shape {
 	unsigned int levels;
-	size_t offset[PAGE_TREE_LEVELS +
-		      1]; /* first word of each level, then the number of words */
+	uint32_t offset[PAGE_TREE_LEVELS +
+			1]; /* first word of each level, then how many there are */
 };
 
 /* Pre: 0 < capacity <= 2^30. */
@@ -28,7 +28,7 @@ static inline struct page_tree_shape page_tree_shape(size_t capacity)
 
 	do {
 		capacity = (capacity + 63) / 64;
-		s.offset[s.levels + 1] = s.offset[s.levels] + capacity;
+		s.offset[s.levels + 1] = s.offset[s.levels] + (uint32_t)capacity;
 		s.levels++;
 	} while (capacity > 1);
 	return s;
