@@ -43,7 +43,7 @@ def measure(variant, directory):
         subprocess.run(["make", "-s", f"-j{os.cpu_count()}", binary, f"HB={build}", "HOST_SAN=none",
                         f"HOSTCC={CC}"] + settings, check=True, stdout=log)
         done = subprocess.run([binary], env=dict(os.environ, LLVM_PROFILE_FILE=profile + ".raw"),
-                              stdout=log, stderr=log, check=False)
+                              stdout=log, stderr=log, check=False, timeout=300)
     if done.returncode:
         sys.exit(f"coverage: tests fail, see {log.name}")
     subprocess.run(["llvm-profdata", "merge", "-o", profile, profile + ".raw"], check=True)
