@@ -8,8 +8,8 @@
  * of nodes with 64 children each, and what is known of the children is two
  * words, one bit of each for every child (struct marks). To free a block is to clear its
  * bits: it has merged with its buddies of six orders at once, for whether an aligned
- * group of 2^k children is free is seen in the word. Only when a whole node has become free is there
- * a next step: its bit in the parent. To split six orders is to write a node.
+ * group of 2^k children is free is seen in the word. Only when a whole node has become free is
+ * there a next step: its bit in the parent. To split six orders is to write a node.
  *
  *   level  node      children          what there is besides the marks
  *     0    granule   64 units          nothing: 16 bytes for each KiB, 1.6 %
@@ -47,10 +47,10 @@
  * the way up. Pieces are found in a tree by address.
  *
  * Hardening: 0 trusts the caller. 1 checks state, start and length of every block that is
- * freed, in the marks; a chunk that was never written is told by its seal. 2 adds a word at the
- * end of each allocation that holds the size asked for, and poison in free
- * memory, which is verified before reuse. 3 keeps freed blocks back in a quarantine, and verifies
- * everything every few operations.
+ * freed, in the marks; a byte for each chunk tells whether they were ever written. 2 adds a word at
+ * the end of each allocation that holds the size asked for, and poison in free memory, which is
+ * verified before reuse. 3 keeps freed blocks back in a quarantine, and verifies everything every
+ * few operations.
  *
  * Shortcomings: only a length that is a power of two is aligned to its length. A run does not cross
  * nodes: a request just above half of one may find none though two halves are free
@@ -97,7 +97,6 @@ struct marks {
 
 /* Level 1: 64 granules. */
 struct chunk {
-	uint64_t seal; /* that of the piece, or this was never written */
 	struct marks marks;
 	uint32_t some;			      /* bit c: granules[c] is valid, and not 0 */
 	uint8_t class;			      /* of its own free children */
@@ -125,12 +124,12 @@ struct bank {
 struct buddy_piece {
 	struct buddy_piece *left, *right;
 	uintptr_t first, end;	       /* what can be handed out */
+	uintptr_t written;	       /* where the byte of the chunk of address 0 would be */
 	uintptr_t granules, chunks;    /* where those of address 0 would be */
 	uintptr_t nodes[BUDDY_LEVELS]; /* the same of levels 2 and up, but for the root */
 	struct node *root;
-	unsigned int top; /* the level of the root */
-	uintptr_t base;	  /* where its children start; they are numbered in a circle */
-	uint64_t seal;
+	unsigned int top;  /* the level of the root */
+	uintptr_t base;	   /* where its children start; they are numbered in a circle */
 	size_t live_units; /* or parked */
 	void *start;	   /* as it was given */
 	size_t nbytes;
@@ -204,6 +203,11 @@ static inline bool has_tail(unsigned int level, size_t units)
 static inline uint64_t bit_at(unsigned int i)
 {
 	return (uint64_t)1 << i;
+}
+
+static inline uint64_t rotate_left(uint64_t word, unsigned int n)
+{
+	return word << n | word >> (-n & 63u);
 }
 
 /* The lowest n bits. Pre: n < 64. */
@@ -387,16 +391,23 @@ static struct buddy_piece *piece_search(const struct byte_buddy *h, uintptr_t ad
 	return piece && piece_has(piece, addr) ? piece : NULL;
 }
 
+/* Make it the recent piece. */
+static void piece_recall(struct byte_buddy *h, struct buddy_piece *piece)
+{
+	h->recent = piece;
+	h->first = piece->first;
+	h->span = piece->end - piece->first;
+	h->granules = piece->granules;
+	h->written = piece->written;
+}
+
 static __attribute__((noinline)) bool piece_switch(struct byte_buddy *h, uintptr_t addr)
 {
 	struct buddy_piece *piece = piece_search(h, addr);
 
 	if (!piece)
 		return false;
-	h->recent = piece;
-	h->first = piece->first;
-	h->span = piece->end - piece->first;
-	h->granules = piece->granules;
+	piece_recall(h, piece);
 	return true;
 }
 
@@ -417,6 +428,12 @@ static inline bool piece_select(struct byte_buddy *h, uintptr_t addr)
 static inline struct marks *granule_in(uintptr_t granules, uintptr_t addr)
 {
 	return (struct marks *)(granules + node_number(0, addr) * sizeof(struct marks));
+}
+
+/* Was anything ever split off this chunk? Only then its marks and its granules' mean something. */
+static inline uint8_t *written_at(uintptr_t written, uintptr_t addr)
+{
+	return (uint8_t *)(written + node_number(1, addr));
 }
 
 static inline struct marks *granule_of(const struct buddy_piece *piece, uintptr_t addr)
@@ -493,6 +510,14 @@ static inline uintptr_t child_addr(unsigned int level, uintptr_t base, unsigned 
 {
 	return base + (uintptr_t)((i - child_index(level, base)) & (NODE_CHILDREN - 1)) *
 			      child_bytes(level);
+}
+
+/* The address of the lowest of some children. */
+static inline uintptr_t lowest_child(unsigned int level, uintptr_t base, uint64_t children)
+{
+	unsigned int first = child_index(level, base);
+
+	return base + mm_ctz(rotate_left(children, -first & 63u)) * child_bytes(level);
 }
 
 /* --- Lists of nodes --------------------------------------------------------- */
@@ -623,44 +648,82 @@ static inline unsigned int class_due(const struct marks *m)
 	return unlikely(free == UINT64_MAX) ? NO_CLASS : class_of(free);
 }
 
-/*
- * The marks of a node have changed: put it where it is found now. True when all
- * is free, so that the node is needed no more and its parent must be told.
- */
-static __attribute__((noinline)) bool settle(struct byte_buddy *h, struct buddy_piece *piece,
-					     unsigned int level, uintptr_t addr)
+static inline void settle_granule(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr)
 {
-	const struct marks *m = marks_of(piece, level, addr);
-	unsigned int class = class_due(m);
+	granule_reclass(h, piece, addr, class_due(granule_of(piece, addr)));
+}
 
-	if (level == 0)
-		granule_reclass(h, piece, addr, class);
-	else if (level == 1)
-		chunk_reclass(h, piece, addr, class);
-	else
-		node_reclass(h, node_of(piece, level, addr), level, class);
+static inline void settle_chunk(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr)
+{
+	chunk_reclass(h, piece, addr, class_due(&chunk_of(piece, addr)->marks));
+}
+
+/* The marks of a node have changed: put it where it is found now. */
+static void settle(struct byte_buddy *h, struct buddy_piece *piece, unsigned int level,
+		   uintptr_t addr)
+{
+	struct node *node;
+
+	if (level == 0) {
+		settle_granule(h, piece, addr);
+	} else if (level == 1) {
+		settle_chunk(h, piece, addr);
+	} else {
+		node = node_of(piece, level, addr);
+		node_reclass(h, node, level, class_due(&node->marks));
+	}
+}
+
+/* Is all of a node free? Then it is needed no more, and its parent must be told. */
+static inline bool is_whole(const struct marks *m)
+{
 	return !(m->start | m->used);
+}
+
+/* Clear the marks of all granules of a chunk, as far as the piece has them. */
+static void clear_granules(struct buddy_piece *piece, uintptr_t addr)
+{
+	uintptr_t lo = mm_align_down(addr, node_bytes(1));
+	uintptr_t last = lo + (node_bytes(1) - 1);
+
+	if (lo < (uintptr_t)piece)
+		lo = (uintptr_t)piece;
+	if (last >= piece->end)
+		last = piece->end - 1;
+	__builtin_memset(granule_of(piece, lo), 0,
+			 (node_number(0, last) - node_number(0, lo) + 1) * sizeof(struct marks));
+}
+
+/* The first time the granules' marks are cleared too. Those of a whole granule stay so. */
+static void chunk_open(struct buddy_piece *piece, uintptr_t addr)
+{
+	struct chunk *chunk = chunk_of(piece, addr);
+	uint8_t *written = written_at(piece->written, addr);
+
+	chunk->some = 0;
+	chunk->class = NO_CLASS;
+	chunk->marks = (struct marks){0, 0};
+	if (*written)
+		return;
+	*written = 1;
+	clear_granules(piece, addr);
 }
 
 /* A child was split: its node, with everything free and in no list. */
 static void node_open(struct buddy_piece *piece, unsigned int level, uintptr_t addr)
 {
-	struct chunk *chunk;
 	struct node *node;
 
-	*marks_of(piece, level, addr) = (struct marks){0, 0};
 	if (level == 0) {
 		chunk_of(piece, addr)->granule_class[child_index(1, addr)] = NO_CLASS;
 		return;
 	}
 	if (level == 1) {
-		chunk = chunk_of(piece, addr);
-		chunk->seal = piece->seal;
-		chunk->some = 0;
-		chunk->class = NO_CLASS;
+		chunk_open(piece, addr);
 		return;
 	}
 	node = node_of(piece, level, addr);
+	node->marks = (struct marks){0, 0};
 	node->piece = piece;
 	node->base = node_base(piece, level, addr);
 	node->class = NO_CLASS;
@@ -732,13 +795,16 @@ static inline bool find_spot(struct byte_buddy *h, unsigned int least, struct sp
 
 	while ((list = first_list(h, least)) != NO_LIST) {
 		const struct marks *m = list_node(h, list, s);
-		uint64_t places = places_of(free_children(m), list % BUDDY_CLASSES);
+		uint64_t places = free_children(m);
 
+		/* One child to be split is the lowest of all. */
+		if (s->level == least / BUDDY_CLASSES)
+			places = places_of(places, list % BUDDY_CLASSES);
 		if (MM_HARDEN && unlikely(!places)) {
 			list_abandon(h, list);
 			continue;
 		}
-		s->addr = child_addr(s->level, s->addr, mm_ctz(places));
+		s->addr = lowest_child(s->level, s->addr, places);
 		s->length = class_length(list % BUDDY_CLASSES);
 		return true;
 	}
@@ -824,7 +890,8 @@ static __attribute__((noinline)) bool release_tail(struct byte_buddy *h, struct 
 		m->used &= ~low_bits(i);
 		if (whole)
 			m->start &= ~bit_at(i);
-		whole = settle(h, piece, level, end);
+		settle(h, piece, level, end);
+		whole = is_whole(m);
 	}
 	return whole;
 }
@@ -845,13 +912,15 @@ static __attribute__((noinline)) void merge_up(struct byte_buddy *h, struct budd
 					       uintptr_t addr, unsigned int level)
 {
 	uintptr_t *slot = pending_slot(h, addr);
+	struct marks *m;
 
 	if (!level && same_granule(*slot, addr))
 		*slot = 0;
 	do {
-		level++;
-		marks_of(piece, level, addr)->start &= ~bit_at(child_index(level, addr));
-	} while (settle(h, piece, level, addr));
+		m = marks_of(piece, ++level, addr);
+		m->start &= ~bit_at(child_index(level, addr));
+		settle(h, piece, level, addr);
+	} while (is_whole(m));
 }
 
 /* Free a live or parked block. */
@@ -867,7 +936,8 @@ static void release(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t a
 	m->used &= ~(low_bits(n) << i);
 	if (has_tail(level, units) && release_tail(h, piece, addr + (units << UNIT_SHIFT), level))
 		m->start &= ~bit_at(i + n);
-	if (settle(h, piece, level, addr))
+	settle(h, piece, level, addr);
+	if (is_whole(m))
 		merge_up(h, piece, addr, level);
 }
 
@@ -877,7 +947,8 @@ static __attribute__((noinline)) void settle_pending(struct byte_buddy *h, uintp
 {
 	struct buddy_piece *piece = piece_of(h, addr);
 
-	if (settle(h, piece, 0, addr))
+	settle_granule(h, piece, addr);
+	if (unlikely(is_whole(granule_of(piece, addr))))
 		merge_up(h, piece, addr, 0);
 }
 
@@ -892,18 +963,21 @@ static void settle_all(struct byte_buddy *h)
 	}
 }
 
-/* Free a run of less than a granule. The granule is settled when others need its slot. */
-static inline void release_small(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr,
-				 size_t units)
+/* Free a run of less than a granule, in the recent piece. The granule is settled when others need
+ * its slot. */
+static __attribute__((noinline)) void release_small(struct byte_buddy *h, uintptr_t addr,
+						    size_t units)
 {
-	struct marks *g = granule_of(piece, addr);
+	struct marks *g = granule_in(h->granules, addr);
 	unsigned int i = child_index(0, addr);
 	uintptr_t *slot = pending_slot(h, addr);
 	uintptr_t other = *slot;
 
-	account_free(h, piece, units);
-	g->start &= ~bit_at(i);
-	g->used &= ~(low_bits((unsigned int)units) << i);
+	uint64_t others = ~(low_bits((unsigned int)units) << i);
+
+	account_free(h, h->recent, units);
+	g->start &= others;
+	g->used &= others;
 	if (same_granule(addr, other))
 		return;
 	*slot = addr;
@@ -1168,6 +1242,11 @@ static size_t level_size(unsigned int level, uintptr_t lo, uintptr_t hi)
 	return n * sizes[level < 3 ? level : 3];
 }
 
+static inline size_t chunk_count(uintptr_t lo, uintptr_t hi)
+{
+	return node_number(1, hi - 1) - node_number(1, lo) + 1;
+}
+
 /* The level whose node holds it all, with a child to spare between the ends of the circle. */
 static unsigned int top_level(uintptr_t lo, uintptr_t hi)
 {
@@ -1192,6 +1271,8 @@ static uintptr_t piece_plan(struct buddy_piece *plan, uintptr_t head, uintptr_t 
 		plan->nodes[level] = at - node_number(level, head) * node_size(level);
 		at += level_size(level, head, end);
 	}
+	plan->written = at - node_number(1, head);
+	at = mm_align_up(at + chunk_count(head, end), UNIT);
 	plan->chunks = at - node_number(1, head) * sizeof(struct chunk);
 	at += level_size(1, head, end);
 	plan->granules = at - node_number(0, head) * sizeof(struct marks);
@@ -1203,11 +1284,6 @@ static uintptr_t piece_plan(struct buddy_piece *plan, uintptr_t head, uintptr_t 
 static inline uint64_t bit_range(unsigned int lo, unsigned int hi)
 {
 	return lo == hi ? 0 : UINT64_MAX >> (NODE_CHILDREN - (hi - lo)) << lo;
-}
-
-static inline uint64_t rotate_left(uint64_t word, unsigned int n)
-{
-	return word << n | word >> (-n & 63u);
 }
 
 /*
@@ -1255,7 +1331,6 @@ static void path_lay(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t 
 /* Lay a piece out; NULL when it is too small, or larger than the tree can be. */
 static struct buddy_piece *piece_lay(struct byte_buddy *h, void *start, size_t nbytes)
 {
-	static uint64_t pieces_laid; /* by any engine: no two seals are alike */
 	struct buddy_piece plan = {.start = start, .nbytes = nbytes};
 	uintptr_t head = mm_align_up((uintptr_t)start, UNIT);
 	uintptr_t end = mm_align_down((uintptr_t)start + nbytes, UNIT);
@@ -1268,7 +1343,7 @@ static struct buddy_piece *piece_lay(struct byte_buddy *h, void *start, size_t n
 	plan.first = piece_plan(&plan, head, end);
 	if (plan.first >= end)
 		return NULL;
-	plan.seal = __atomic_add_fetch(&pieces_laid, 1, __ATOMIC_RELAXED) * 0x9e3779b97f4a7c15u;
+	__builtin_memset(written_at(plan.written, head), 0, chunk_count(head, end));
 	*piece = plan;
 	path_lay(h, piece, piece->first, 0);
 	path_lay(h, piece, end - UNIT, piece->first);
@@ -1335,6 +1410,7 @@ static bool buddy_take_free(struct byte_alloc *a, void **start, size_t *nbytes)
 	tree_remove(&h->pieces, piece);
 	h->empty_pieces--;
 	h->first = h->span = 0;
+	h->recent = NULL;
 	*start = piece->start;
 	*nbytes = piece->nbytes;
 	return true;
@@ -1372,28 +1448,36 @@ static bool find_spot_hard(struct byte_buddy *h, unsigned int least, struct spot
 	return find_spot(h, least, s);
 }
 
-/* Where there is room for several runs, take some and park all but the first. */
+static inline unsigned int refill_for(unsigned int length, unsigned int units)
+{
+	unsigned int n = length / units;
+
+	return n < REFILL ? n : REFILL;
+}
+
+/* Take some runs of less than a granule, as many as there is room for; park all but the first. */
 static inline void occupy_small(struct byte_buddy *h, const struct spot *s, size_t units)
 {
-	unsigned int n = s->level ? NODE_CHILDREN - 1 : s->length;
 	struct marks *g = granule_of(s->piece, s->addr);
+	unsigned int i = child_index(0, s->addr), n = 1;
+	uint64_t starts = 1;
 	uintptr_t addr = s->addr;
 
-	n = n / (unsigned int)units;
-	if (n > REFILL)
-		n = REFILL;
-	if (MM_HARDEN >= 3 || h->depth[units] || n < 2) {
-		occupy(h, s->piece, addr, units, s->level);
-		return;
+	if (s->level)
+		split(h, s->piece, addr, s->level, 0);
+	if (MM_HARDEN < 3 && !h->depth[units]) {
+		n = refill_for(s->level ? NODE_CHILDREN - 1 : s->length, (unsigned int)units);
+		h->depth[units] = (uint8_t)(n - 1);
 	}
-	occupy(h, s->piece, addr, units * n, s->level);
-	while (--n) {
-		uintptr_t run = addr + (units * n << UNIT_SHIFT);
-
-		h->parked[units][++h->depth[units]] = run;
-		g->start |= bit_at(child_index(0, run));
-		g->used &= ~bit_at(child_index(0, run));
+	for (unsigned int left = n; --left;) {
+		addr += units << UNIT_SHIFT;
+		h->parked[units][left] = addr;
+		starts = starts << units | 1;
 	}
+	account_live(h, s->piece, units * n);
+	g->start |= starts << i;
+	g->used |= (low_bits((unsigned int)units * n) ^ (starts & ~(uint64_t)1)) << i;
+	settle_granule(h, s->piece, s->addr);
 }
 
 static void *block_alloc(struct byte_buddy *h, size_t units, size_t align)
@@ -1412,11 +1496,13 @@ static void *block_alloc(struct byte_buddy *h, size_t units, size_t align)
 	return (void *)s.addr;
 }
 
-static __attribute__((noinline)) void *alloc_slow(struct byte_buddy *h, size_t size, size_t align)
+static void *buddy_alloc(struct byte_alloc *a, size_t size, size_t align)
 {
+	struct byte_buddy *h = buddy_of(a);
 	size_t units = units_for(size);
 	uintptr_t addr = units < BUDDY_PARKED_UNITS ? parked_run(h, units) : 0;
 
+	audit(h);
 	if (addr && !(addr & (align - 1)) && piece_select(h, addr))
 		unpark(h, addr, units);
 	else
@@ -1428,40 +1514,35 @@ static __attribute__((noinline)) void *alloc_slow(struct byte_buddy *h, size_t s
 	return (void *)addr;
 }
 
-/* What is parked serves most requests. */
-void *byte_buddy_alloc(struct byte_alloc *a, size_t size, size_t align)
+void *byte_buddy_alloc_fast(struct byte_alloc *a, size_t size, size_t align, unsigned int cpu)
 {
 	struct byte_buddy *h = buddy_of(a);
 	size_t units = units_for(size);
 	uintptr_t addr;
 
-	audit(h);
+	(void)cpu;
 	if (MM_HARDEN >= 2 || unlikely(units >= NODE_CHILDREN || align > UNIT))
-		return alloc_slow(h, size, align);
+		return NULL;
 	addr = parked_run(h, units);
 	if (unlikely(addr - h->first >= h->span))
-		return alloc_slow(h, size, align);
+		return NULL;
 	unpark(h, addr, units);
 	return (void *)addr;
 }
 
 /* --- Freeing ---------------------------------------------------------------- */
 
-/* Is there such a live block? Pre: of 1 to 63 units, in the recent piece. */
+/* Is there such a live block? Pre: of 1 to 63 units; in the recent piece. */
 static inline bool small_block_at(const struct byte_buddy *h, uintptr_t addr, size_t units,
 				  size_t align)
 {
-	const struct chunk *chunk = chunk_of(h->recent, addr);
 	const struct marks *g = granule_in(h->granules, addr);
-	unsigned int bit = child_index(0, addr);
-	uint64_t last = bit_at(NODE_CHILDREN - 1);
-	uint64_t others = (g->start | ~g->used) >> 1 | last;
+	unsigned int i = child_index(0, addr);
+	uint64_t others = (g->start | ~g->used) >> 1 | bit_at(NODE_CHILDREN - 1);
 
-	if (unlikely(addr & ((align - 1) | (UNIT - 1)) || chunk->seal != h->recent->seal))
+	if (unlikely(addr & ((align - 1) | (UNIT - 1)) || !*written_at(h->written, addr)))
 		return false;
-	if (unlikely(!is_split(&chunk->marks, child_index(1, addr)) || !starts_live(g, bit)))
-		return false;
-	return others >> bit << (NODE_CHILDREN - (unsigned int)units) == last;
+	return starts_live(g, i) && mm_ctz(others >> i) == units - 1;
 }
 
 /* Is there a live block as the caller says? Slow: it goes down the tree. */
@@ -1483,12 +1564,12 @@ look_at_claim(struct byte_buddy *h, uintptr_t addr, size_t size, size_t align)
 	return MM_HARDEN >= 2 ? canary_check(addr, b.units, size) : MM_FAULT_NONE;
 }
 
-/* The same for a block of 64 to 4095 units. */
+/* The same for 64 to 4095 units. */
 static bool medium_block_at(const struct byte_buddy *h, uintptr_t addr, size_t units, size_t align)
 {
 	const struct chunk *chunk = chunk_of(h->recent, addr);
 
-	return !(addr & ((align - 1) | (child_bytes(1) - 1))) && chunk->seal == h->recent->seal &&
+	return !(addr & ((align - 1) | (child_bytes(1) - 1))) && *written_at(h->written, addr) &&
 	       starts_live(&chunk->marks, child_index(1, addr)) &&
 	       live_units(h->recent, 1, addr) == units && !is_parked(h, addr, units);
 }
@@ -1511,20 +1592,15 @@ static inline enum mm_fault_kind verify_claim(struct byte_buddy *h, uintptr_t ad
 	return found ? MM_FAULT_NONE : look_at_claim(h, addr, size, align);
 }
 
-/* Free a small run whose like are parked enough. Pre: it is live, in the recent piece. */
-static __attribute__((noinline)) enum mm_fault_kind dealloc_small(struct byte_buddy *h,
-								  uintptr_t addr, size_t units)
+static enum mm_fault_kind buddy_dealloc(struct byte_alloc *a, void *p, size_t size, size_t align)
 {
-	release_small(h, h->recent, addr, units);
-	return MM_FAULT_NONE;
-}
-
-static __attribute__((noinline)) enum mm_fault_kind
-dealloc_slow(struct byte_buddy *h, uintptr_t addr, size_t size, size_t align)
-{
+	struct byte_buddy *h = buddy_of(a);
+	uintptr_t addr = (uintptr_t)p;
 	size_t units = units_for(size);
-	enum mm_fault_kind fault = verify_claim(h, addr, size, align);
+	enum mm_fault_kind fault;
 
+	audit(h);
+	fault = verify_claim(h, addr, size, align);
 	if (fault)
 		return fault;
 	poison_set(addr, units << UNIT_SHIFT);
@@ -1533,28 +1609,31 @@ dealloc_slow(struct byte_buddy *h, uintptr_t addr, size_t size, size_t align)
 	else if (can_park(h, units))
 		park(h, addr, units);
 	else if (units < NODE_CHILDREN)
-		release_small(h, h->recent, addr, units);
+		release_small(h, addr, units);
 	else
 		release(h, h->recent, addr, units);
 	return MM_FAULT_NONE;
 }
 
-enum mm_fault_kind byte_buddy_dealloc(struct byte_alloc *a, void *p, size_t size, size_t align)
+bool byte_buddy_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t align,
+			     unsigned int cpu)
 {
 	struct byte_buddy *h = buddy_of(a);
 	uintptr_t addr = (uintptr_t)p;
 	size_t units = units_for(size);
 
-	audit(h);
-	if (MM_HARDEN >= 2 ||
-	    unlikely(addr - h->first >= h->span || units - 1 >= NODE_CHILDREN - 1))
-		return dealloc_slow(h, addr, size, align);
+	(void)cpu;
+	if (MM_HARDEN >= 2 || unlikely(units - 1 >= NODE_CHILDREN - 1))
+		return false;
+	if (unlikely(addr - h->first >= h->span))
+		return false;
 	if (MM_HARDEN && unlikely(!small_block_at(h, addr, units, align)))
-		return dealloc_slow(h, addr, size, align);
+		return false;
 	if (unlikely(h->depth[units] == BUDDY_PARKED_DEPTH))
-		return dealloc_small(h, addr, units);
-	park(h, addr, units);
-	return MM_FAULT_NONE;
+		release_small(h, addr, units);
+	else
+		park(h, addr, units);
+	return true;
 }
 
 /* --- Resizing --------------------------------------------------------------- */
@@ -1706,7 +1785,7 @@ static const void *chunk_check(const struct byte_buddy *h, const struct buddy_pi
 	uint64_t split = chunk->marks.start & ~chunk->marks.used;
 	uint64_t seen = 0;
 
-	if (chunk->seal != piece->seal || chunk->class != class_due(&chunk->marks))
+	if (chunk->class != class_due(&chunk->marks))
 		return chunk;
 	for (unsigned int i = 0; i < NODE_CHILDREN; i++) {
 		const struct marks *g = granule_of(piece, addr + i * node_bytes(0));
@@ -1877,8 +1956,8 @@ const struct byte_ops byte_buddy_ops = {
 	.name = "buddy",
 	.init = buddy_init,
 	.add_memory = buddy_add_memory,
-	.alloc = byte_buddy_alloc,
-	.dealloc = byte_buddy_dealloc,
+	.alloc = buddy_alloc,
+	.dealloc = buddy_dealloc,
 	.resize = buddy_resize,
 	.grow_size = buddy_grow_size,
 	.take_free = buddy_take_free,

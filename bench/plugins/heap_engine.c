@@ -14,13 +14,13 @@
 /* Engines that offer their shortest path by name: it becomes a part of the caller. */
 #define HAS_FAST_tlsf  1
 #define HAS_FAST_slab  1
-#define HAS_FAST_buddy 0
+#define HAS_FAST_buddy 1
 #define HAS_FAST       CAT(HAS_FAST_, ENGINE, )
 
 /* Engines whose usual calls have names, for the same reason. */
 #define HAS_NAMES_tlsf	1
 #define HAS_NAMES_slab	0
-#define HAS_NAMES_buddy 1
+#define HAS_NAMES_buddy 0
 #define HAS_NAMES	CAT(HAS_NAMES_, ENGINE, )
 
 static struct CAT(byte_, ENGINE, ) heap;

@@ -27,7 +27,7 @@ struct buddy_piece;
 struct byte_buddy {
 	struct byte_alloc base;
 	uintptr_t first, span;			/* of the piece that was used last */
-	uintptr_t granules;			/* and its marks */
+	uintptr_t granules, written;		/* where its marks and notes are */
 	struct buddy_piece *recent;		/* that piece */
 	struct buddy_piece *pieces;		/* a tree by address */
 	size_t empty_pieces;			/* pieces without a live or parked block */
@@ -43,8 +43,12 @@ struct byte_buddy {
 	uintptr_t held[BUDDY_QUARANTINE];
 };
 
-/* What the table has as alloc and dealloc, by name: for a user that can inline them. */
-void *byte_buddy_alloc(struct byte_alloc *a, size_t size, size_t align);
-enum mm_fault_kind byte_buddy_dealloc(struct byte_alloc *a, void *p, size_t size, size_t align);
+/*
+ * The shortest path alone, by name, for a user that is built for this engine and
+ * can inline it. NULL or false, without any effect: make the ordinary call.
+ */
+void *byte_buddy_alloc_fast(struct byte_alloc *a, size_t size, size_t align, unsigned int cpu);
+bool byte_buddy_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t align,
+			     unsigned int cpu);
 
 #endif
