@@ -11,17 +11,14 @@
 #define CAT(a, b, c)  CAT_(a, b, c)
 #define OPS	      CAT(byte_, ENGINE, _ops)
 
-/* Engines that offer their shortest path by name: it becomes a part of the caller. */
-#define HAS_FAST_tlsf  1
-#define HAS_FAST_slab  1
-#define HAS_FAST_buddy 1
-#define HAS_FAST       CAT(HAS_FAST_, ENGINE, )
-
-/* Engines whose usual calls have names, for the same reason. */
-#define HAS_NAMES_tlsf	1
-#define HAS_NAMES_slab	0
-#define HAS_NAMES_buddy 0
-#define HAS_NAMES	CAT(HAS_NAMES_, ENGINE, )
+/*
+ * Engines offer their shortest paths by name, which become a part of the caller; those of
+ * which this is 1 the whole of alloc.
+ */
+#define HAS_ALLOC_tlsf	1
+#define HAS_ALLOC_slab	0
+#define HAS_ALLOC_buddy 0
+#define HAS_ALLOC	CAT(HAS_ALLOC_, ENGINE, )
 
 static struct CAT(byte_, ENGINE, ) heap;
 
@@ -44,7 +41,7 @@ static __attribute__((noinline, cold)) void refuse(const void *p, size_t size, s
 		.kind = kind, .allocator = OPS.name, .ptr = p, .layout = {size, align}});
 }
 
-#if HAS_NAMES
+#if HAS_ALLOC
 __attribute__((flatten)) void *heap_alloc(size_t size, size_t align)
 {
 	return CAT(byte_, ENGINE, _alloc)(&heap.base, size, align);
@@ -65,7 +62,6 @@ __attribute__((flatten)) void *heap_alloc(size_t size, size_t align)
 }
 #endif
 
-#if HAS_FAST
 /* The calls that are rare are functions of their own: so the fast path saves no registers. */
 static __attribute__((noinline)) void free_any(void *p, size_t size, size_t align)
 {
@@ -84,12 +80,3 @@ __attribute__((flatten)) void heap_free(void *p, size_t size, size_t align)
 	if (__builtin_expect(!CAT(byte_, ENGINE, _dealloc_fast)(&heap.base, p, size, align, 0), 0))
 		free_any(p, size, align);
 }
-#else
-__attribute__((flatten)) void heap_free(void *p, size_t size, size_t align)
-{
-	enum mm_fault_kind f = CAT(byte_, ENGINE, _dealloc)(&heap.base, p, size, align);
-
-	if (__builtin_expect(f != MM_FAULT_NONE, 0))
-		refuse(p, size, align, f);
-}
-#endif
