@@ -387,6 +387,10 @@ bench:
 	$(Q)$(MAKE) --no-print-directory -j$$(nproc) bench-build
 	$(Q)$(PYTHON) scripts/bench.py $(if $(filter 1,$(QUICK)),--quick) $(TRACES)
 
+# The figures of docs/benchmarks.md, from the last run.
+bench-docs:
+	$(Q)$(PYTHON) scripts/bench_report.py build/bench docs/benchmarks.md
+
 # PROG='command ...' [NAME=name]: record a program of your own; `make bench` replays it from then on.
 bench-record: bench-tools
 	$(Q)$(PYTHON) scripts/bench_record.py build/bench --program '$(subst ','\'',$(value PROG))' $(NAME)
@@ -394,7 +398,7 @@ bench-record: bench-tools
 bench-test: bench-tools
 	$(Q)scripts/bench-test.sh
 
-.PHONY: bench bench-build bench-tools bench-record bench-test
+.PHONY: bench bench-docs bench-build bench-tools bench-record bench-test
 
 # --- Benchmarks on the targets ----------------------------------------------
 

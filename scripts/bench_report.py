@@ -190,7 +190,7 @@ set yrange [{low}:*]
 {scale}
 plot {series}
 """
-MARK = "<!-- What follows is written by scripts/bench_report.py build/bench docs/benchmarks.md -->\n"
+MARK = "<!-- What follows is written by make bench-docs -->\n"
 COLOURS = {"slab": "#1b7837", "tlsf": "#2166ac", "buddy": "#b35806", "glibc": "#555555", "jemalloc": "#999999",
            "mimalloc": "#cccccc"}
 
