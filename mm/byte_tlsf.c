@@ -969,6 +969,17 @@ void *byte_tlsf_alloc(struct byte_alloc *a, size_t size, size_t align)
 	return kept_take(k);
 }
 
+void *byte_tlsf_alloc_shortest(struct byte_alloc *a, size_t size, size_t align)
+{
+	size_t need = small_bytes(size);
+	struct tlsf_kept *k;
+
+	if (MM_HARDEN >= 2 || unlikely(align > UNIT))
+		return NULL;
+	k = kept_find(kept_set(tlsf_of(a), need), need);
+	return k ? kept_take(k) : NULL;
+}
+
 /* --- Freeing ---------------------------------------------------------------- */
 
 static inline uint64_t boundaries(const struct tlsf_cell *c)
@@ -1100,6 +1111,37 @@ bool byte_tlsf_dealloc_fast(struct byte_alloc *a, void *ptr, size_t size, size_t
 	if (MM_HARDEN >= 2 || align > UNIT || !is_surely_live(h, p, nbytes))
 		return false;
 	keep(h, p, nbytes);
+	return true;
+}
+
+/*
+ * Is there a block at p that ends within the 64 units behind it, after exactly nbytes? Then
+ * the first boundary of those is at its end.
+ */
+static inline bool is_near_block(const struct byte_tlsf *h, uintptr_t p, size_t nbytes)
+{
+	const struct tlsf_cell *c = cell_at(h->view.map, p);
+	unsigned int bit = bit_of(p);
+	uint64_t behind = boundaries(c) >> bit >> 1 | boundaries(c + 1) << (63 - bit);
+
+	return (c->live >> bit & 1) && behind << (64 - nbytes / UNIT) == (uint64_t)1 << 63;
+}
+
+bool byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *ptr, size_t size)
+{
+	struct byte_tlsf *h = tlsf_of(a);
+	uintptr_t p = (uintptr_t)ptr;
+	size_t nbytes = small_bytes(size);
+	struct tlsf_kept *set = kept_set(h, nbytes), *k;
+
+	if (MM_HARDEN >= 2 || !in_view(&h->view, p) || p >= h->view.fresh)
+		return false;
+	if (MM_HARDEN && (p % UNIT || !is_near_block(h, p, nbytes) || kept_has(set, p)))
+		return false;
+	k = kept_find(set, 0);
+	if (unlikely(!k))
+		return false;
+	*k = (struct tlsf_kept){p, nbytes};
 	return true;
 }
 

@@ -65,7 +65,7 @@
 /* What is counted under the heap lock, as if that were a CPU. */
 #define LOCKED MM_MAX_CPUS
 
-/* After so many freed bytes at most, it is looked how many are in use. */
+/* A CPU that frees without the lock looks at what all use after so many bytes at most. */
 #define TRIM_STEP ((size_t)256 * 1024)
 
 /* A heap as small as this gives nothing back by itself, so that it does not thrash. */
@@ -744,16 +744,16 @@ OUT_OF_LINE enum alloc_result refuse(struct global_allocator *g, const void *p, 
 /* --- Bytes: the fast paths --- */
 
 /*
- * Is this known, at compile time, to be slab? Then its shortest path is called by
+ * Is this known, at compile time, to be that engine? Then its shortest path is called by
  * name, and is inlined where the library is optimised as one unit.
  */
-ALWAYS_INLINE bool fixed_slab(const struct byte_ops *ops)
+ALWAYS_INLINE bool is_fixed(const struct byte_ops *ops, const struct byte_ops *engine)
 {
-	return __builtin_constant_p(ops == &byte_slab_ops) && ops == &byte_slab_ops;
+	return __builtin_constant_p(ops == engine) && ops == engine;
 }
 
 /* Of slab, that which needs no call; NULL: alloc_slow. */
-ALWAYS_INLINE void *alloc_shortest(struct global_allocator *g, size_t size, size_t align)
+ALWAYS_INLINE void *alloc_pinned(struct global_allocator *g, size_t size, size_t align)
 {
 	unsigned int cpu;
 	unsigned long state = mm_port_pin(&cpu);
@@ -799,52 +799,89 @@ OUT_OF_LINE void *alloc_slow(struct global_allocator *g, const struct byte_ops *
 	return p;
 }
 
-ALWAYS_INLINE void *alloc_bytes(struct global_allocator *g, const struct byte_ops *ops, size_t size,
-				size_t align, const void *caller)
+/* After the shortest path under the lock, which is still held. */
+OUT_OF_LINE void *alloc_rest(struct global_allocator *g, const struct byte_ops *ops, size_t size,
+			     size_t align, unsigned long state, const void *caller)
 {
-	void *p = NULL;
+	void *p = ops->alloc(heap_of(g), size, align);
 
-	if (likely(is_small(g, size, align))) {
-		if (fixed_slab(ops))
-			p = alloc_shortest(g, size, align);
-		else if (!ops->alloc_local)
-			p = heap_alloc(g, ops, size, align);
-	}
+	if (!caller)
+		caller = CALLER;
+	if (likely(p))
+		count(&g->cpu[LOCKED].allocated_bytes, size);
+	mm_port_unlock(&g->heap_lock, state);
 	if (unlikely(!p))
 		return alloc_slow(g, ops, size, align, caller);
 	global_debug_allocated(g, p, (struct layout){size, align}, caller);
 	return p;
 }
 
-/* Bytes were freed. Has c freed so many that it must look at what is in use? */
-ALWAYS_INLINE bool count_freed(struct global_cpu *c, size_t nbytes)
+/* Of an engine that is called under the lock. */
+ALWAYS_INLINE void *alloc_locked(struct global_allocator *g, const struct byte_ops *ops,
+				 size_t size, size_t align, const void *caller)
 {
-	count(&c->freed_bytes, nbytes);
-	return c->freed_bytes >= c->look_at;
+	unsigned long state = mm_port_lock(&g->heap_lock);
+	void *p = is_fixed(ops, &byte_tlsf_ops) ? byte_tlsf_alloc_shortest(heap_of(g), size, align)
+						: NULL;
+
+	if (unlikely(!p))
+		return alloc_rest(g, ops, size, align, state, caller);
+	count(&g->cpu[LOCKED].allocated_bytes, size);
+	mm_port_unlock(&g->heap_lock, state);
+	global_debug_allocated(g, p, (struct layout){size, align}, caller);
+	return p;
+}
+
+ALWAYS_INLINE void *alloc_bytes(struct global_allocator *g, const struct byte_ops *ops, size_t size,
+				size_t align, const void *caller)
+{
+	void *p = NULL;
+
+	if (unlikely(!is_small(g, size, align)))
+		return alloc_slow(g, ops, size, align, caller);
+	if (!ops->alloc_local)
+		return alloc_locked(g, ops, size, align, caller);
+	if (is_fixed(ops, &byte_slab_ops))
+		p = alloc_pinned(g, size, align);
+	if (unlikely(!p))
+		return alloc_slow(g, ops, size, align, caller);
+	global_debug_allocated(g, p, (struct layout){size, align}, caller);
+	return p;
 }
 
 /*
- * Is it time to look for free pieces? Summing up what is in use is put off until c has
- * freed a part of what must be freed before that is so. Pre: c is ours.
+ * After a free without the lock: is it time to look for free pieces? Summing up what is
+ * in use is put off until this CPU has freed a part of what must be freed before that
+ * is so; with no limit nothing is due until the heap grows. Pre: c is ours.
  */
 static bool trim_due(struct global_allocator *g, struct global_cpu *c)
 {
-	size_t used = heap_used(g), limit = mm_load_relaxed(&g->trim_below);
+	size_t used, limit, step;
 
+	if (c->freed_bytes < c->look_at)
+		return false;
+	used = heap_used(g);
+	limit = mm_load_relaxed(&g->trim_below);
 	if (used < limit)
 		return true;
-	c->look_at = c->freed_bytes + min_size((used - limit) / 4 + 1, TRIM_STEP);
+	step = limit ? max_size((used - limit) / 4, limit / 8) : TRIM_STEP;
+	c->look_at = c->freed_bytes + min_size(step, TRIM_STEP);
 	return false;
+}
+
+/* Count a free under the lock. True: it is time. For engines that have no other frees. */
+ALWAYS_INLINE bool count_locked_free(struct global_allocator *g, size_t nbytes)
+{
+	struct global_cpu *c = &g->cpu[LOCKED];
+	size_t freed = c->freed_bytes + nbytes;
+
+	mm_store_relaxed(&c->freed_bytes, freed);
+	return unlikely(c->allocated_bytes - freed < g->trim_below);
 }
 
 OUT_OF_LINE enum alloc_result trim_late(struct global_allocator *g)
 {
-	unsigned long state = mm_port_lock(&g->heap_lock);
-	bool due = trim_due(g, &g->cpu[LOCKED]);
-
-	mm_port_unlock(&g->heap_lock, state);
-	if (due)
-		trim_heap(g, false);
+	trim_heap(g, false);
 	return ALLOC_OK;
 }
 
@@ -856,66 +893,91 @@ static enum mm_fault_kind free_local(struct global_allocator *g, const struct by
 	enum mm_fault_kind fault = ops->dealloc_local(heap_of(g), p, l.size, l.align, cpu);
 	bool due = false;
 
-	if (fault == MM_FAULT_NONE)
-		due = count_freed(&g->cpu[cpu], l.size) && trim_due(g, &g->cpu[cpu]);
+	if (fault == MM_FAULT_NONE) {
+		count(&g->cpu[cpu].freed_bytes, l.size);
+		due = trim_due(g, &g->cpu[cpu]);
+	}
 	mm_port_unpin(state, cpu);
 	if (due)
 		trim_heap(g, false);
 	return fault;
 }
 
-/* *look: trim_late is to be called. */
-ALWAYS_INLINE enum mm_fault_kind free_locked(struct global_allocator *g, const struct byte_ops *ops,
-					     void *p, size_t size, size_t align, bool *look)
+/* Pre: the heap lock is held. *due: trim_late is to be called. */
+static enum mm_fault_kind free_locked(struct global_allocator *g, const struct byte_ops *ops,
+				      void *p, struct layout l, bool *due)
 {
-	unsigned long state = mm_port_lock(&g->heap_lock);
-	enum mm_fault_kind fault = ops->dealloc(heap_of(g), p, size, align);
+	enum mm_fault_kind fault = ops->dealloc(heap_of(g), p, l.size, l.align);
 
-	if (likely(fault == MM_FAULT_NONE))
-		*look = count_freed(&g->cpu[LOCKED], size);
-	mm_port_unlock(&g->heap_lock, state);
-	return fault;
+	if (fault != MM_FAULT_NONE)
+		return fault;
+	*due = count_locked_free(g, l.size);
+	if (ops->dealloc_local)
+		*due = trim_due(g, &g->cpu[LOCKED]);
+	return MM_FAULT_NONE;
 }
 
 static enum mm_fault_kind free_small(struct global_allocator *g, const struct byte_ops *ops,
 				     void *p, struct layout l)
 {
 	enum mm_fault_kind fault = MM_FAULT_KINDS;
-	bool look = false;
+	unsigned long state;
+	bool due = false;
 
 	if (ops->dealloc_local)
 		fault = free_local(g, ops, p, l);
-	if (fault == MM_FAULT_KINDS)
-		fault = free_locked(g, ops, p, l.size, l.align, &look);
-	if (look)
+	if (fault != MM_FAULT_KINDS)
+		return fault;
+	state = mm_port_lock(&g->heap_lock);
+	fault = free_locked(g, ops, p, l, &due);
+	mm_port_unlock(&g->heap_lock, state);
+	if (due)
 		(void)trim_late(g);
 	return fault;
 }
 
-/*
- * After the shortest path. fault: what it found, or MM_FAULT_KINDS when the free is
- * still to be made. live: undo it in the debug records.
- */
-OUT_OF_LINE enum alloc_result free_slow(struct global_allocator *g, const struct byte_ops *ops,
-					void *p, size_t size, size_t align,
-					enum mm_fault_kind fault, bool live, const void *caller)
+/* The end of every free that is not the usual one. live: undo it in the debug records. */
+static enum alloc_result end_free(struct global_allocator *g, const void *p, struct layout l,
+				  enum mm_fault_kind fault, bool live, const void *caller)
 {
-	struct layout l = {size, align};
-
-	if (!caller)
-		caller = CALLER;
-	if (fault == MM_FAULT_KINDS)
-		fault = is_small(g, l.size, l.align) ? free_small(g, ops, p, l)
-						     : free_large(g, p, l);
-	if (fault == MM_FAULT_NONE)
+	if (likely(fault == MM_FAULT_NONE))
 		return ALLOC_OK;
 	if (live)
 		global_debug_undo_free(g, p);
 	return refuse(g, p, l, fault, caller);
 }
 
+/* Any layout. */
+OUT_OF_LINE enum alloc_result free_slow(struct global_allocator *g, const struct byte_ops *ops,
+					void *p, size_t size, size_t align, bool live,
+					const void *caller)
+{
+	struct layout l = {size, align};
+	enum mm_fault_kind fault =
+		is_small(g, size, align) ? free_small(g, ops, p, l) : free_large(g, p, l);
+
+	return end_free(g, p, l, fault, live, caller ? caller : CALLER);
+}
+
+/* After the shortest path under the lock, which is still held. */
+OUT_OF_LINE enum alloc_result free_rest(struct global_allocator *g, const struct byte_ops *ops,
+					void *p, size_t size, size_t align, unsigned long state,
+					bool live, const void *caller)
+{
+	struct layout l = {size, align};
+	enum mm_fault_kind fault = MM_FAULT_WRONG_LAYOUT;
+	bool due = false;
+
+	if (likely(is_small(g, size, align)))
+		fault = free_locked(g, ops, p, l, &due);
+	mm_port_unlock(&g->heap_lock, state);
+	if (due)
+		(void)trim_late(g);
+	return end_free(g, p, l, fault, live, caller ? caller : CALLER);
+}
+
 /* Of slab, that which needs no call; false: free_slow. */
-ALWAYS_INLINE bool free_shortest(struct global_allocator *g, void *p, size_t size, size_t align)
+ALWAYS_INLINE bool free_pinned(struct global_allocator *g, void *p, size_t size, size_t align)
 {
 	unsigned int cpu;
 	unsigned long state = mm_port_pin(&cpu);
@@ -927,22 +989,33 @@ ALWAYS_INLINE bool free_shortest(struct global_allocator *g, void *p, size_t siz
 	return done;
 }
 
+/* Of TLSF, and of the layouts that it finds usual. */
+ALWAYS_INLINE enum alloc_result free_under_lock(struct global_allocator *g,
+						const struct byte_ops *ops, void *p, size_t size,
+						size_t align, bool live, const void *caller)
+{
+	unsigned long state = mm_port_lock(&g->heap_lock);
+	bool due;
+
+	if (unlikely(!byte_tlsf_dealloc_shortest(heap_of(g), p, size)))
+		return free_rest(g, ops, p, size, align, state, live, caller);
+	due = count_locked_free(g, size);
+	mm_port_unlock(&g->heap_lock, state);
+	return unlikely(due) ? trim_late(g) : ALLOC_OK;
+}
+
 /* Every rare way is a call at the end, so that the usual one keeps nothing for after it. */
 ALWAYS_INLINE enum alloc_result free_bytes(struct global_allocator *g, const struct byte_ops *ops,
 					   void *p, size_t size, size_t align, const void *caller)
 {
-	bool live = global_debug_freeing(g, p, caller), look = false;
-	enum mm_fault_kind fault = MM_FAULT_KINDS;
+	bool live = global_debug_freeing(g, p, caller);
 
-	if (likely(is_small(g, size, align))) {
-		if (fixed_slab(ops) && likely(free_shortest(g, p, size, align)))
-			return ALLOC_OK;
-		if (!ops->dealloc_local)
-			fault = free_locked(g, ops, p, size, align, &look);
-	}
-	if (unlikely(fault != MM_FAULT_NONE))
-		return free_slow(g, ops, p, size, align, fault, live, caller);
-	return unlikely(look) ? trim_late(g) : ALLOC_OK;
+	if (is_fixed(ops, &byte_tlsf_ops) && likely(byte_tlsf_usual(size, align)))
+		return free_under_lock(g, ops, p, size, align, live, caller);
+	if (is_fixed(ops, &byte_slab_ops) && likely(is_small(g, size, align)) &&
+	    likely(free_pinned(g, p, size, align)))
+		return ALLOC_OK;
+	return free_slow(g, ops, p, size, align, live, caller);
 }
 
 void *global_allocator_alloc_bytes(struct global_allocator *g, size_t size, size_t align)

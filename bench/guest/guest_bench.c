@@ -22,7 +22,7 @@
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define OUT_OF_LINE   static __attribute__((noinline))
 
-#define ALIGN	    ((size_t)16)
+#define ALIGN	    ((size_t)8)
 #define PAIRS	    10000u
 #define CHURN_PAIRS 50000u
 #define LIVE	    10000u
