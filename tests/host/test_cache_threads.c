@@ -187,3 +187,56 @@ SELFTEST(mm, cache_threads_reclaim)
 	CHECK(after.nslabs == 1 && after.live == 1);
 	CHECK(cache_free(c, objects[0]) == ALLOC_OK && !cache_destroy(c));
 }
+
+/* --- Two CPUs free one object in the same instant --- */
+
+#define RACES 2000
+
+static void *contested;
+static pthread_barrier_t start_line, finish_line;
+static _Atomic unsigned int accepted;
+
+static void *race(void *arg)
+{
+	for (unsigned int i = 0; i < RACES; i++) {
+		pthread_barrier_wait(&start_line);
+		accepted += cache_free(arg, contested) == ALLOC_OK;
+		pthread_barrier_wait(&finish_line);
+	}
+	return NULL;
+}
+
+/* From level 2 on exactly one of them succeeds. A race on purpose, so not for the sanitizer. */
+SELFTEST(mm, cache_threads_double_free)
+{
+	struct cache *c;
+	unsigned long before = mm_fault_count();
+	pthread_t racer;
+	bool sanitized = false;
+
+#ifdef __SANITIZE_THREAD__
+	sanitized = true;
+#endif
+	if (MM_HARDEN < 2 || sanitized) {
+		selftest_skip("two frees in the same instant are told apart from level 2 on");
+		return;
+	}
+	c = cache_create("contested", 64, 8);
+	CHECK(c && !pthread_barrier_init(&start_line, NULL, 2));
+	CHECK(!pthread_barrier_init(&finish_line, NULL, 2));
+	accepted = 0;
+	contested = cache_alloc(c);
+	CHECK(contested && !pthread_create(&racer, NULL, race, c));
+	mm_fault_expect(true);
+	for (unsigned int i = 0; i < RACES; i++) {
+		pthread_barrier_wait(&start_line);
+		accepted += cache_free(c, contested) == ALLOC_OK;
+		pthread_barrier_wait(&finish_line);
+		contested = cache_alloc(c);
+	}
+	mm_fault_expect(false);
+	pthread_join(racer, NULL);
+	CHECK(accepted == RACES && mm_fault_count() == before + RACES);
+	CHECK(mm_fault_last().kind == MM_FAULT_DOUBLE_FREE);
+	CHECK(!cache_check(c) && cache_free(c, contested) == ALLOC_OK && !cache_destroy(c));
+}
