@@ -295,6 +295,19 @@ fuzz-mm: $(FUZZ_TARGETS:%=$(FUZZ_DIR)/%)
 
 .PHONY: fuzz-mm
 
+# --- Worst case ---------------------------------------------------------------
+
+# Instructions of the worst operations of TLSF, counted one by one, against their bounds.
+worst-test: build/worst/tlsf-0 build/worst/tlsf-1
+	$(Q)for t in $^; do $$t || exit 1; done
+
+build/worst/tlsf-%: tests/worst/tlsf_worst.c mm/byte_tlsf.c mm/bits.c mm/fault.c tests/host/mm_port_host.c $(wildcard mm/*.h mm/include/mm/*.h)
+	$(call say,HOSTCC,$@)
+	@mkdir -p $(@D)
+	$(Q)$(HOSTCC) $(WARN) -O2 -DMM_HARDEN=$* -DMM_FAST_BITS=1 -Imm/include -Itests/host -o $@ $(filter %.c,$^) -lpthread
+
+.PHONY: worst-test
+
 # --- Benchmarks (docs/benchmarks.md) ------------------------------------------
 
 # Engines alone and the facade, as shared objects for the replayer, optimised as one unit. BENCH_ARCH: for
@@ -590,6 +603,7 @@ Mica: a bare-metal mini-kernel around a memory library.
   make gdb-riscv64     boot and stop at the first instruction, under gdb (also gdb-aarch64)
   make kernel          build the kernel of ARCH
   make host-test       the self-tests on this machine, under sanitizers (FILTER='mm/*')
+  make worst-test      instructions of TLSF's worst operations, against their bounds
   make coverage        lines and branches of mm/ that the tests take
   make boot-test       the boot matrix alone (CELL='riscv64*')
   make bench-guest     instructions per allocation on both targets (GUEST_ENGINES=slab)

@@ -989,7 +989,7 @@ ALWAYS_INLINE bool free_pinned(struct global_allocator *g, void *p, size_t size,
 	return done;
 }
 
-/* Of TLSF, and of the layouts that it finds usual. */
+/* Of TLSF. */
 ALWAYS_INLINE enum alloc_result free_under_lock(struct global_allocator *g,
 						const struct byte_ops *ops, void *p, size_t size,
 						size_t align, bool live, const void *caller)
@@ -997,7 +997,7 @@ ALWAYS_INLINE enum alloc_result free_under_lock(struct global_allocator *g,
 	unsigned long state = mm_port_lock(&g->heap_lock);
 	bool due;
 
-	if (unlikely(!byte_tlsf_dealloc_shortest(heap_of(g), p, size)))
+	if (unlikely(!byte_tlsf_dealloc_shortest(heap_of(g), p, size, align)))
 		return free_rest(g, ops, p, size, align, state, live, caller);
 	due = count_locked_free(g, size);
 	mm_port_unlock(&g->heap_lock, state);
@@ -1010,7 +1010,7 @@ ALWAYS_INLINE enum alloc_result free_bytes(struct global_allocator *g, const str
 {
 	bool live = global_debug_freeing(g, p, caller);
 
-	if (is_fixed(ops, &byte_tlsf_ops) && likely(byte_tlsf_usual(size, align)))
+	if (is_fixed(ops, &byte_tlsf_ops) && likely(is_small(g, size, align)))
 		return free_under_lock(g, ops, p, size, align, live, caller);
 	if (is_fixed(ops, &byte_slab_ops) && likely(is_small(g, size, align)) &&
 	    likely(free_pinned(g, p, size, align)))

@@ -57,6 +57,7 @@ done
 for bits in 39 48; do
     step "build riscv64 Sv$bits" make "$jobs" kernel ARCH=riscv64 PAGING=$bits
 done
+step "worst operations of TLSF" make "$jobs" worst-test
 for level in 0 1 2 3; do
     host "host tests, hardening $level" make "$jobs" host-test HARDEN=$level
 done

@@ -19,16 +19,10 @@ bool byte_tlsf_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t a
 /*
  * The shortest paths alone: a kept block is taken, a place for one is filled. They call
  * nobody, so that a user which they become a part of need not save registers. NULL or false,
- * without any effect: make the other call. The free is for usual layouts only.
+ * without any effect: make the other call.
  */
 void *byte_tlsf_alloc_shortest(struct byte_alloc *a, size_t size, size_t align);
-bool byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *p, size_t size);
-
-/* Sizes to 512 (64 units of 8, which are looked at as one word) and alignments to 8. */
-static inline bool byte_tlsf_usual(size_t size, size_t align)
-{
-	return ((size - 1) | (align - 1) << 6) < 512;
-}
+bool byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *p, size_t size, size_t align);
 
 /* Lists: rows of 64, the first for sizes that are told exactly, then one row per power of two. */
 #define TLSF_ROWS 36u
