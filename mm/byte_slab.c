@@ -5,9 +5,9 @@
  * A slab is one to eight pages of objects of one size. What is known about it
  * lies apart from the objects, in the record of its first page (slab_span.h),
  * so objects are aligned as their size is and no overflow reaches a record.
- * Every slab has an owner: a CPU, or "shared", which is whoever holds the lock.
- * Only the owner touches the free list and the counter, so neither needs an
- * atomic operation.
+ * Every slab has an owner, a CPU. Only the owner touches the free list and the
+ * counter, so neither needs an atomic operation. The locked calls pin the CPU
+ * that they run on and act as it.
  *
  * The fast paths. Allocation: (size - 1) | (align - 1), one number that stands
  * for the whole layout -> class (one byte table), the CPU's active slab of that
@@ -22,17 +22,13 @@
  * the locked free puts the place where it found an object to the front. They
  * change under the lock alone; who takes a piece away closes them.
  *
- * Between CPUs there are three lock-free hand-overs:
+ * Between CPUs there are two lock-free hand-overs:
  *   remote    objects freed by others: a stack per slab, pushed with one
  *             compare-and-swap. The first one also puts the slab into the inbox
  *             of its owner, who empties it when it runs dry, eight objects at a time
- *   gift      a slab for a CPU. A CPU without a slab sets its bit in "hungry" and
- *             takes the locked call, which serves the request from a slab and
- *             leaves that slab for the CPU, who is its owner once it has taken it
  *   returned  empty slabs, which later locked calls give to the span manager
- * So every CPU path is bounded, and the locked calls need no CPU number. What
- * several CPUs may look at (state, owner, the grid) is accessed with relaxed
- * atomic operations; what hands memory over, with release and acquire.
+ * So every CPU path is bounded. What several CPUs may look at (state, owner, the grid) is accessed
+ * with relaxed atomic operations; what hands memory over, with release and acquire.
  *
  * Classes: 8 bytes apart to 128, then eight to the doubling, so at most 12.5 %
  * apart. All are multiples of the step to the next, so a size rounded to any
@@ -42,9 +38,9 @@
  * above a page, are spans of pages.
  *
  * Giving back. A CPU keeps one empty slab per class besides the active one. When
- * memory is out, or wanted back, the lock holder takes what waits for it and,
- * since it can pin the CPU it runs on, what that CPU holds; the other CPUs find
- * their bit in "asked" when they next leave the fast path, and give up theirs.
+ * memory is out, or wanted back, the lock holder takes what waits for it and what
+ * its own CPU holds; the other CPUs find their bit in "asked" when they next leave
+ * the fast path, and give up theirs.
  * With no piece free, take_free costs the frees that it completes, each once.
  *
  * Hardening. 1: a free object has a secret in its second word, which alloc clears:
@@ -83,7 +79,6 @@
 #define END	       (MM_HARDEN ? (uintptr_t)0x51ab0e4d51ab0e4d : 0) /* behind the last object */
 #define NEVER	       UINT32_MAX
 #define BROKEN	       SIZE_MAX
-#define SHARED	       MM_MAX_CPUS
 #define POISON	       0xd5
 #define POISON_WORD    0xd5d5d5d5d5d5d5d5u
 #define CANARY_BYTES   (MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
@@ -123,11 +118,6 @@ static struct slab no_slab = {.head = END};
 static inline struct byte_slab *slab_of(struct byte_alloc *a)
 {
 	return (struct byte_slab *)a;
-}
-
-static inline struct slab_cpu *shared_state(struct byte_slab *a)
-{
-	return &a->cpu[SHARED];
 }
 
 static inline unsigned int owner_of(const struct slab *s)
@@ -358,15 +348,11 @@ static void partial_remove(struct slab_cpu *c, struct slab *s)
 		c->partial[s->class] = s->next == s ? NULL : s->next;
 }
 
-/* An empty slab: the lock holder frees it, a CPU leaves it for the next lock holder. */
-static void release(struct byte_slab *a, const struct slab_cpu *c, struct slab *s)
+/* An empty slab: its CPU leaves it for the next lock holder. */
+static void release(struct byte_slab *a, struct slab *s)
 {
 	struct slab *top;
 
-	if (c->index == SHARED) {
-		slab_span_put(a, s);
-		return;
-	}
 	set_state(s, SLAB_RETURNED);
 	set_owner(s, SLAB_NO_OWNER);
 	__atomic_fetch_add(&a->returned_pages, s->npages, __ATOMIC_RELAXED);
@@ -397,7 +383,7 @@ static __attribute__((noinline)) void left_event(struct byte_slab *a, struct sla
 		if (s->next == s)
 			return;
 		partial_remove(c, s);
-		release(a, c, s);
+		release(a, s);
 	}
 }
 
@@ -491,7 +477,7 @@ static void push_remote(struct byte_slab *a, unsigned int owner, struct slab *s,
 					    __ATOMIC_RELAXED));
 	if (top)
 		return;
-	c = &a->cpu[owner & ~SLAB_GIVEN];
+	c = &a->cpu[owner];
 	first = __atomic_load_n(&c->inbox, __ATOMIC_RELAXED);
 	do
 		s->inbox = first;
@@ -499,7 +485,7 @@ static void push_remote(struct byte_slab *a, unsigned int owner, struct slab *s,
 					    __ATOMIC_RELAXED));
 }
 
-/* To its slab when that is ours, else to the owner, which may have changed meanwhile. */
+/* To its slab when that is ours, else to the owner. */
 static void free_verified(struct byte_slab *a, struct slab_cpu *c, struct slab *s, void *p)
 {
 	unsigned int owner = owner_of(s);
@@ -560,13 +546,10 @@ static bool drain_inbox(struct byte_slab *a, struct slab_cpu *c)
 	return n;
 }
 
-/* All that is there now; what is sent on to ourselves (a slab just given) waits. */
 static void drain_all(struct byte_slab *a, struct slab_cpu *c)
 {
-	for (int taken = 0; taken < 2; taken++)
-		do
-			drain_inbox(a, c);
-		while (c->pending || c->arrived);
+	while (drain_inbox(a, c))
+		;
 }
 
 /* Level 3: out of the quarantine, unless it was written meanwhile: then it stays out of use. */
@@ -589,21 +572,6 @@ static void flush_quarantine(struct byte_slab *a, struct slab_cpu *c)
 		c->quarantine[i].p = NULL;
 		leave_quarantine(a, c, w);
 	}
-}
-
-/* The gift, if it is of the class; else it waits on the list of its own. */
-static struct slab *take_gift(struct slab_cpu *c, size_t class)
-{
-	struct slab *s;
-
-	if (!__atomic_load_n(&c->gift, __ATOMIC_RELAXED))
-		return NULL;
-	s = __atomic_exchange_n(&c->gift, NULL, __ATOMIC_ACQUIRE);
-	set_owner(s, c->index);
-	if (s->class == class)
-		return s;
-	partial_add(c, s);
-	return NULL;
 }
 
 static struct slab *take_partial(struct slab_cpu *c, size_t class)
@@ -630,17 +598,12 @@ static bool refill(struct byte_slab *a, struct slab_cpu *c, size_t class)
 		return true;
 	s = take_partial(c, class);
 	if (!s)
-		s = take_gift(c, class);
-	if (!s) {
-		if (c->index != SHARED)
-			__atomic_fetch_or(&a->hungry, (uint64_t)1 << c->index, __ATOMIC_RELAXED);
 		return false;
-	}
 	activate(a, c, s);
 	return true;
 }
 
-/* NULL: a CPU must make the locked call; that it is hungry is known by then. */
+/* NULL: the CPU needs another slab. */
 static __attribute__((noinline)) void *alloc_own(struct byte_slab *a, struct slab_cpu *c,
 						 size_t class)
 {
@@ -654,24 +617,23 @@ static __attribute__((noinline)) void *alloc_own(struct byte_slab *a, struct sla
 
 /* --- The locked side ------------------------------------------------------------------------ */
 
-static struct slab *slab_new(struct byte_slab *a, size_t class)
+/* A fresh slab becomes the CPU's active one. */
+static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
 	struct slab *s = slab_span_get(a, classes[class].npages, MM_PAGE_SIZE);
-	uint32_t size = classes[class].size;
 
 	if (!s)
-		return NULL;
+		return false;
 	slab_span_index(s);
 	s->head = END;
-	s->span = size - class_start(class) - 1;
+	s->span = classes[class].size - class_start(class) - 1;
 	s->factor = a->factor[class];
-	s->left = 0;
 	s->carved = 0;
 	s->class = (uint8_t) class;
 	s->remote = NULL;
-	set_state(s, SLAB_PARTIAL);
-	set_owner(s, SHARED);
-	return s;
+	set_owner(s, c->index);
+	activate(a, c, s);
+	return true;
 }
 
 /* Empty slabs that CPUs gave up; at most n. */
@@ -696,7 +658,7 @@ static void give_up_active(struct byte_slab *a, struct slab_cpu *c, size_t class
 	if (s == &no_slab || list_length(a, s) != s->carved)
 		return;
 	c->active[class] = &no_slab;
-	release(a, c, s);
+	release(a, s);
 }
 
 /* The slab that was kept when it became empty is anywhere on the list. */
@@ -709,7 +671,7 @@ static void give_up_partial(struct byte_slab *a, struct slab_cpu *c, size_t clas
 
 		if (!s->left) {
 			partial_remove(c, s);
-			release(a, c, s);
+			release(a, s);
 		}
 		s = next;
 	}
@@ -719,7 +681,6 @@ static void give_up_partial(struct byte_slab *a, struct slab_cpu *c, size_t clas
 static void give_up(struct byte_slab *a, struct slab_cpu *c)
 {
 	flush_quarantine(a, c);
-	take_gift(c, NCLASSES);
 	drain_all(a, c);
 	for (size_t class = 0; class < NCLASSES; class ++) {
 		give_up_active(a, c, class);
@@ -728,19 +689,13 @@ static void give_up(struct byte_slab *a, struct slab_cpu *c)
 }
 
 /*
- * Make pages free, for the lock holder. The CPU that we run on is pinned, so its
- * state is ours as well; the other CPUs are asked, and do it when they next
- * leave their fast path.
+ * Make pages free. The CPU that we run on gives up what it can; the other CPUs
+ * are asked, and do it when they next leave their fast path.
  */
-static void trim(struct byte_slab *a)
+static void trim(struct byte_slab *a, struct slab_cpu *c)
 {
-	unsigned int cpu;
-	unsigned long pin = mm_port_pin(&cpu);
-
-	give_up(a, &a->cpu[cpu]);
-	mm_port_unpin(pin, cpu);
-	__atomic_store_n(&a->asked, ~((uint64_t)1 << cpu), __ATOMIC_RELAXED);
-	give_up(a, shared_state(a));
+	give_up(a, c);
+	__atomic_store_n(&a->asked, ~((uint64_t)1 << c->index), __ATOMIC_RELAXED);
 	collect(a, SIZE_MAX);
 }
 
@@ -755,70 +710,20 @@ static void answer(struct byte_slab *a, struct slab_cpu *c)
 	give_up(a, c);
 }
 
-static void *alloc_shared(struct byte_slab *a, size_t class)
+/* Pre: locked, and c is pinned. */
+static void *alloc_object(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
-	struct slab_cpu *c = shared_state(a);
-	void *p = alloc_own(a, c, class);
-	struct slab *s = p ? NULL : slab_new(a, class);
-
-	if (!s)
-		return p;
-	activate(a, c, s);
-	return alloc_own(a, c, class);
-}
-
-/* A CPU that asked for a slab and can take one, else NULL. */
-static struct slab_cpu *hungry_cpu(struct byte_slab *a)
-{
-	uint64_t bits = __atomic_load_n(&a->hungry, __ATOMIC_RELAXED);
-	struct slab_cpu *c;
-	unsigned int cpu;
-
-	if (!bits)
-		return NULL;
-	cpu = mm_ctz(bits);
-	__atomic_fetch_and(&a->hungry, ~((uint64_t)1 << cpu), __ATOMIC_RELAXED);
-	c = &a->cpu[cpu];
-	return __atomic_load_n(&c->gift, __ATOMIC_RELAXED) ? NULL : c;
-}
-
-/* Serve a request from a slab that then becomes a CPU's. */
-static void *alloc_with_gift(struct byte_slab *a, struct slab_cpu *c, size_t class)
-{
-	struct slab *s = take_partial(shared_state(a), class);
-	void *p;
-
-	if (!s)
-		s = slab_new(a, class);
-	if (!s)
-		return NULL;
-	if (s->head == END)
-		carve(a, s);
-	p = pop(a, s);
-	if (!p) {
-		isolate(shared_state(a), s);
-		return NULL;
-	}
-	s->left++;
-	set_owner(s, c->index | SLAB_GIVEN);
-	__atomic_store_n(&c->gift, s, __ATOMIC_RELEASE);
-	return p;
-}
-
-static void *alloc_object(struct byte_slab *a, size_t class)
-{
-	struct slab_cpu *c;
 	void *p;
 
 	collect(a, 1);
-	c = hungry_cpu(a);
-	p = c ? alloc_with_gift(a, c, class) : NULL;
-	if (!p)
-		p = alloc_shared(a, class);
+	p = alloc_own(a, c, class);
 	if (p)
 		return p;
-	trim(a);
-	return alloc_shared(a, class);
+	if (!slab_new(a, c, class)) {
+		trim(a, c);
+		slab_new(a, c, class);
+	}
+	return alloc_own(a, c, class);
 }
 
 static size_t pages_for(size_t nbytes)
@@ -826,7 +731,8 @@ static size_t pages_for(size_t nbytes)
 	return (nbytes + MM_PAGE_SIZE - 1) / MM_PAGE_SIZE;
 }
 
-static void *alloc_run(struct byte_slab *a, size_t size, size_t align)
+/* Pre: locked, and c is pinned. */
+static void *alloc_run(struct byte_slab *a, struct slab_cpu *c, size_t size, size_t align)
 {
 	size_t npages = pages_for(size + CANARY_BYTES);
 	struct slab *s;
@@ -836,7 +742,7 @@ static void *alloc_run(struct byte_slab *a, size_t size, size_t align)
 	collect(a, 1);
 	s = slab_span_get(a, npages, align);
 	if (unlikely(!s)) {
-		trim(a);
+		trim(a, c);
 		s = slab_span_get(a, npages, align);
 	}
 	return s ? (void *)s->base : NULL;
@@ -875,13 +781,19 @@ static void *byte_slab_alloc(struct byte_alloc *base, size_t size, size_t align)
 {
 	struct byte_slab *a = slab_of(base);
 	size_t class = class_for(a, size, align);
+	struct slab_cpu *c;
+	unsigned int cpu;
+	unsigned long pin;
 	void *p;
 
 	if (!a->total_nbytes)
 		return NULL;
+	pin = mm_port_pin(&cpu);
+	c = &a->cpu[cpu];
 	do
-		p = class < NCLASSES ? alloc_object(a, class) : alloc_run(a, size, align);
+		p = class < NCLASSES ? alloc_object(a, c, class) : alloc_run(a, c, size, align);
 	while (p && !finish(a, p, size, class));
+	mm_port_unpin(pin, cpu);
 	return p;
 }
 
@@ -1051,14 +963,12 @@ static void learn(struct byte_slab *a, unsigned int cpu, const struct slab_piece
 	copy_window(first, &seen);
 }
 
-/* Locked, and yet as the CPU that we run on: what is its own, it frees as such. */
 static enum mm_fault_kind free_pinned(struct byte_slab *a, const struct slab_piece *piece,
 				      struct slab *s, void *p, size_t size, size_t align)
 {
 	unsigned int cpu;
 	unsigned long pin = mm_port_pin(&cpu);
-	struct slab_cpu *c = owner_of(s) == SHARED ? shared_state(a) : &a->cpu[cpu];
-	enum mm_fault_kind fault = free_checked(a, c, s, p, size, align);
+	enum mm_fault_kind fault = free_checked(a, &a->cpu[cpu], s, p, size, align);
 
 	learn(a, cpu, piece, p);
 	mm_port_unpin(pin, cpu);
@@ -1110,7 +1020,7 @@ static enum alloc_result byte_slab_init(struct byte_alloc *base, void *start, si
 	struct byte_slab *a = slab_of(base);
 
 	__builtin_memset((char *)a + sizeof(a->base), 0, sizeof(*a) - sizeof(a->base));
-	for (unsigned int i = 0; i <= SHARED; i++) {
+	for (unsigned int i = 0; i < MM_MAX_CPUS; i++) {
 		a->cpu[i].index = i;
 		for (size_t class = 0; class < NCLASSES; class ++)
 			a->cpu[i].active[class] = &no_slab;
@@ -1182,9 +1092,14 @@ static size_t byte_slab_grow_size(const struct byte_alloc *base, size_t size, si
 static bool byte_slab_take_free(struct byte_alloc *base, void **start, size_t *nbytes)
 {
 	struct byte_slab *a = slab_of(base);
+	unsigned int cpu;
+	unsigned long pin;
 
-	if (a->total_nbytes && !a->free_pieces)
-		trim(a);
+	if (a->total_nbytes && !a->free_pieces) {
+		pin = mm_port_pin(&cpu);
+		trim(a, &a->cpu[cpu]);
+		mm_port_unpin(pin, cpu);
+	}
 	return slab_span_take_free(a, start, nbytes);
 }
 
@@ -1275,7 +1190,7 @@ static size_t byte_slab_used_bytes(const struct byte_alloc *base)
 	size_t used = 0;
 
 	each_span(a, sum_span, &used);
-	for (unsigned int i = 0; i <= SHARED; i++)
+	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
 		used -= held_bytes(a, &a->cpu[i]);
 	return used;
 }

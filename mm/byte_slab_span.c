@@ -152,8 +152,8 @@ static void make_ready(struct slab_piece *piece, size_t page)
 	if (slab_ready(piece, page))
 		return;
 	piece->ready[chunk / 64] |= (uint64_t)1 << (chunk % 64);
-	for (size_t i = 0; i < SLAB_CHUNK; i++)
-		entry[i] = &slab_no_page;
+	for (size_t i = 0; i < SLAB_CHUNK; i += 4)
+		entry[i] = entry[i + 1] = entry[i + 2] = entry[i + 3] = &slab_no_page;
 	if (chunk >= piece->ready_end)
 		piece->ready_end = chunk + 1;
 }

@@ -12,14 +12,13 @@ enum slab_state {
 	SLAB_FREE,     /* of a free span: true for its first and last page */
 	SLAB_INNER,    /* page of a used span, but not its first */
 	SLAB_RUN,      /* first page of a large block */
-	SLAB_ACTIVE,   /* its CPU allocates from it; left = objects that are not on its list */
-	SLAB_PARTIAL,  /* listed by its CPU, or on its way to one; left = the same */
+	SLAB_ACTIVE,   /* its CPU allocates from it; left means nothing */
+	SLAB_PARTIAL,  /* listed by its CPU; left = objects that are not on its list */
 	SLAB_FULL,     /* on no list; left = 1 */
 	SLAB_RETURNED, /* empty, on its way to the span manager */
 	SLAB_LOST,     /* corrupt: isolated, never used again */
 };
 
-#define SLAB_GIVEN    0x80u /* with a CPU: it will be the owner when it takes the gift */
 #define SLAB_NO_OWNER 0xffu
 #define SLAB_TAG      (MM_HARDEN ? 24u : 0u) /* where the owner stands in the tag */
 

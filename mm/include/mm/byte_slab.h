@@ -44,20 +44,17 @@ struct slab_cpu {
 	unsigned int oldest; /* in the quarantine */
 	struct slab_waiting quarantine[BYTE_SLAB_WAITING];
 	/* What others write is on a line of its own. */
-	struct slab *inbox
-		__attribute__((aligned(64))); /* atomic: stack of slabs with remote frees */
-	struct slab *gift;		      /* atomic */
+	__attribute__((aligned(64))) struct slab *inbox; /* atomic: slabs with remote frees */
 };
 
 /* Private to byte_slab*.c; here so that it can be placed in a static. */
 struct byte_slab {
 	struct byte_alloc base;
-	uint64_t secret;		      /* 0: init was never called */
-	uint8_t class_of[BYTE_SLAB_MAX / 8];  /* by (size - 1) / 8 */
-	uint32_t factor[BYTE_SLAB_CLASSES];   /* see struct slab */
-	struct slab_cpu cpu[MM_MAX_CPUS + 1]; /* the last: what the locked calls allocate from */
+	uint64_t secret;		     /* 0: init was never called */
+	uint8_t class_of[BYTE_SLAB_MAX / 8]; /* by (size - 1) / 8 */
+	uint32_t factor[BYTE_SLAB_CLASSES];  /* see struct slab */
+	struct slab_cpu cpu[MM_MAX_CPUS];
 	struct slab_window more[MM_MAX_CPUS][BYTE_SLAB_WINDOWS]; /* behind the CPU's first one */
-	uint64_t hungry;       /* atomic: CPUs that found no slab, a bit each */
 	uint64_t asked;	       /* atomic: CPUs that should give up what is empty */
 	struct slab *returned; /* atomic: stack of empty slabs that CPUs gave up */
 	size_t returned_pages; /* atomic: in it */
