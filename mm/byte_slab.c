@@ -33,9 +33,10 @@
  * Classes: 8 bytes apart to 128, then eight to the doubling, so at most 12.5 %
  * apart. All are multiples of the step to the next, so a size rounded to any
  * alignment has a class that is aligned to it. Each has the number of pages that
- * wastes least. Objects are carved sixteen at a time, when the free list is
- * empty, so no call ever pays for a whole slab. Larger blocks, and alignments
- * above a page, are spans of pages.
+ * wastes least, and a multiple of it when a CPU has many slabs of it: so small heaps
+ * are tight, and large ones seldom need a slab. Objects are carved sixteen at a time, when the free
+ * list is empty, so no call ever pays for a whole slab. Larger blocks, and alignments above a page,
+ * are spans of pages.
  *
  * Giving back. A CPU keeps one empty slab per class besides the active one. When
  * memory is out, or wanted back, the lock holder takes what waits for it and what
@@ -72,16 +73,17 @@
 #include "bits.h"
 #include "slab_span.h"
 
-#define SLAB_MAX_BYTES (8u << MM_PAGE_SHIFT) /* no slab is larger */
-#define MAX_OBJECTS    256u		     /* nor holds more objects */
-#define CARVE_BATCH    16u
-#define INBOX_BATCH    8u
-#define END	       (MM_HARDEN ? (uintptr_t)0x51ab0e4d51ab0e4d : 0) /* behind the last object */
-#define NEVER	       UINT32_MAX
-#define BROKEN	       SIZE_MAX
-#define POISON	       0xd5
-#define POISON_WORD    0xd5d5d5d5d5d5d5d5u
-#define CANARY_BYTES   (MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
+#define SLAB_MAX_BYTES	(8u << MM_PAGE_SHIFT) /* no slab is larger */
+#define MAX_OBJECTS	256u		      /* nor holds more objects */
+#define CARVE_BATCH	16u
+#define SLABS_TO_DOUBLE 4u /* of a class: from there on they are larger */
+#define INBOX_BATCH	8u
+#define END		(MM_HARDEN ? (uintptr_t)0x51ab0e4d51ab0e4d : 0) /* behind the last object */
+#define NEVER		UINT16_MAX
+#define BROKEN		SIZE_MAX
+#define POISON		0xd5
+#define POISON_WORD	0xd5d5d5d5d5d5d5d5u
+#define CANARY_BYTES	(MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
 
 /* So sure that the compiler keeps a branch where it could compute both ways. */
 #define unlikely(x) __builtin_expect_with_probability(!!(x), 0, 0.999)
@@ -92,20 +94,16 @@ typedef uint64_t __attribute__((may_alias)) word_t;
 struct slab_class {
 	uint16_t size;
 	uint8_t npages;
-	uint16_t count; /* objects */
 };
 
 static const struct slab_class classes[] = {
-	{16, 1, 256}, {24, 1, 170},  {32, 1, 128}, {40, 1, 102}, {48, 1, 85},	{56, 1, 73},
-	{64, 1, 64},  {72, 1, 56},   {80, 1, 51},  {88, 2, 93},	 {96, 2, 85},	{104, 1, 39},
-	{112, 2, 73}, {120, 1, 34},  {128, 1, 32}, {144, 1, 28}, {160, 2, 51},	{176, 1, 23},
-	{192, 1, 21}, {208, 2, 39},  {224, 1, 18}, {240, 1, 17}, {256, 1, 16},	{288, 1, 14},
-	{320, 3, 38}, {352, 2, 23},  {384, 3, 32}, {416, 3, 29}, {448, 1, 9},	{480, 2, 17},
-	{512, 1, 8},  {576, 1, 7},   {640, 3, 19}, {704, 4, 23}, {768, 3, 16},	{832, 5, 24},
-	{896, 2, 9},  {960, 4, 17},  {1024, 1, 4}, {1152, 2, 7}, {1280, 5, 16}, {1408, 6, 17},
-	{1536, 3, 8}, {1664, 5, 12}, {1792, 4, 9}, {1920, 1, 2}, {2048, 1, 2},	{2304, 4, 7},
-	{2560, 5, 8}, {2816, 5, 7},  {3072, 3, 4}, {3328, 5, 6}, {3584, 7, 8},	{3840, 1, 1},
-	{4096, 1, 1},
+	{16, 1},   {24, 1},   {32, 1},	 {40, 1},   {48, 1},   {56, 1},	  {64, 1},   {72, 1},
+	{80, 1},   {88, 2},   {96, 2},	 {104, 1},  {112, 2},  {120, 1},  {128, 1},  {144, 1},
+	{160, 2},  {176, 1},  {192, 1},	 {208, 2},  {224, 1},  {240, 1},  {256, 1},  {288, 1},
+	{320, 3},  {352, 2},  {384, 3},	 {416, 3},  {448, 1},  {480, 2},  {512, 1},  {576, 1},
+	{640, 3},  {704, 4},  {768, 3},	 {832, 5},  {896, 2},  {960, 4},  {1024, 1}, {1152, 2},
+	{1280, 5}, {1408, 6}, {1536, 3}, {1664, 5}, {1792, 4}, {1920, 1}, {2048, 1}, {2304, 4},
+	{2560, 5}, {2816, 5}, {3072, 3}, {3328, 5}, {3584, 7}, {3840, 1}, {4096, 1},
 };
 
 #define NCLASSES BYTE_SLAB_CLASSES
@@ -128,11 +126,6 @@ static inline unsigned int owner_of(const struct slab *s)
 static inline size_t object_size(const struct slab *s)
 {
 	return classes[s->class].size;
-}
-
-static inline size_t capacity(const struct slab *s)
-{
-	return classes[s->class].count;
 }
 
 /* The smallest size of a class, less one. */
@@ -349,10 +342,11 @@ static void partial_remove(struct slab_cpu *c, struct slab *s)
 }
 
 /* An empty slab: its CPU leaves it for the next lock holder. */
-static void release(struct byte_slab *a, struct slab *s)
+static void release(struct byte_slab *a, struct slab_cpu *c, struct slab *s)
 {
 	struct slab *top;
 
+	c->slabs[s->class]--;
 	set_state(s, SLAB_RETURNED);
 	set_owner(s, SLAB_NO_OWNER);
 	__atomic_fetch_add(&a->returned_pages, s->npages, __ATOMIC_RELAXED);
@@ -376,14 +370,14 @@ static __attribute__((noinline)) void left_event(struct byte_slab *a, struct sla
 		return;
 	case SLAB_FULL:
 		set_state(s, SLAB_PARTIAL);
-		s->left = (uint32_t)capacity(s) - 1;
+		s->left = (uint16_t)(s->count - 1);
 		partial_add(c, s);
 		return;
 	default:
 		if (s->next == s)
 			return;
 		partial_remove(c, s);
-		release(a, s);
+		release(a, c, s);
 	}
 }
 
@@ -414,7 +408,7 @@ static void isolate(struct slab_cpu *c, struct slab *s)
  */
 static bool carve(const struct byte_slab *a, struct slab *s)
 {
-	size_t size = object_size(s), n = capacity(s) - s->carved, shuffle = 0;
+	size_t size = object_size(s), n = s->count - s->carved, shuffle = 0;
 	uintptr_t first = s->base + s->carved * size;
 	uintptr_t link = END;
 	uint64_t secret = a->secret;
@@ -617,22 +611,38 @@ static __attribute__((noinline)) void *alloc_own(struct byte_slab *a, struct sla
 
 /* --- The locked side ------------------------------------------------------------------------ */
 
-/* A fresh slab becomes the CPU's active one. */
-static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class)
+/* The more slabs of a class a CPU has, the larger is the next one: up to eight times. */
+static size_t pages_of_next(const struct slab_cpu *c, size_t class)
 {
-	struct slab *s = slab_span_get(a, classes[class].npages, MM_PAGE_SIZE);
+	size_t n = classes[class].npages, most = MAX_OBJECTS * classes[class].size;
+
+	if (most > SLAB_MAX_BYTES)
+		most = SLAB_MAX_BYTES;
+	for (size_t slabs = SLABS_TO_DOUBLE;
+	     c->slabs[class] >= slabs && 2 * n * MM_PAGE_SIZE <= most; slabs *= 4)
+		n *= 2;
+	return n;
+}
+
+/* A fresh slab becomes the CPU's active one. */
+static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size_t npages)
+{
+	struct slab *s = slab_span_get(a, npages, MM_PAGE_SIZE);
+	size_t size = classes[class].size;
 
 	if (!s)
 		return false;
 	slab_span_index(s);
 	s->head = END;
-	s->span = classes[class].size - class_start(class) - 1;
+	s->span = (uint32_t)size - class_start(class) - 1;
 	s->factor = a->factor[class];
 	s->carved = 0;
+	s->count = (uint16_t)(npages * MM_PAGE_SIZE / size);
 	s->class = (uint8_t) class;
 	s->remote = NULL;
 	set_owner(s, c->index);
 	activate(a, c, s);
+	c->slabs[class]++;
 	return true;
 }
 
@@ -658,7 +668,7 @@ static void give_up_active(struct byte_slab *a, struct slab_cpu *c, size_t class
 	if (s == &no_slab || list_length(a, s) != s->carved)
 		return;
 	c->active[class] = &no_slab;
-	release(a, s);
+	release(a, c, s);
 }
 
 /* The slab that was kept when it became empty is anywhere on the list. */
@@ -671,7 +681,7 @@ static void give_up_partial(struct byte_slab *a, struct slab_cpu *c, size_t clas
 
 		if (!s->left) {
 			partial_remove(c, s);
-			release(a, s);
+			release(a, c, s);
 		}
 		s = next;
 	}
@@ -719,9 +729,10 @@ static void *alloc_object(struct byte_slab *a, struct slab_cpu *c, size_t class)
 	p = alloc_own(a, c, class);
 	if (p)
 		return p;
-	if (!slab_new(a, c, class)) {
+	if (!slab_new(a, c, class, pages_of_next(c, class)) &&
+	    !slab_new(a, c, class, classes[class].npages)) {
 		trim(a, c);
-		slab_new(a, c, class);
+		slab_new(a, c, class, classes[class].npages);
 	}
 	return alloc_own(a, c, class);
 }
@@ -1292,7 +1303,7 @@ static bool count_intact(const struct byte_slab *a, const struct slab *s)
 	case SLAB_PARTIAL:
 		return list_length(a, s) + s->left == s->carved;
 	case SLAB_FULL:
-		return s->head == END && s->carved == capacity(s) && s->left == 1;
+		return s->head == END && s->carved == s->count && s->left == 1;
 	default:
 		return true;
 	}
@@ -1305,7 +1316,7 @@ static const void *check_span(const struct byte_slab *a, const struct slab *s, v
 	(void)ctx;
 	if (!is_slab(s))
 		return NULL;
-	if (s->class >= NCLASSES || s->carved > capacity(s) || !map_slab(a, &map, s) ||
+	if (s->class >= NCLASSES || s->carved > s->count || !map_slab(a, &map, s) ||
 	    !count_intact(a, s))
 		return (const void *)s->base;
 	return NULL;

@@ -289,9 +289,8 @@ static struct slab *find_fit(const struct byte_slab *a, size_t npages)
 
 /* --- Spans ---------------------------------------------------------------------------------- */
 
-/* A free span joins the lists. Both ends say what it is, unless nothing can follow it. */
-static void add_free(struct byte_slab *a, const struct slab_piece *piece, struct slab *s,
-		     size_t page, size_t npages)
+/* Both ends of a free span say what it is, unless nothing can follow it. */
+static void set_free(const struct slab_piece *piece, struct slab *s, size_t page, size_t npages)
 {
 	struct slab *last = s + npages - 1;
 
@@ -303,6 +302,12 @@ static void add_free(struct byte_slab *a, const struct slab_piece *piece, struct
 	s->npages = (uint32_t)npages;
 	s->page = (uint32_t)page;
 	s->base = piece->base + page * MM_PAGE_SIZE;
+}
+
+static void add_free(struct byte_slab *a, const struct slab_piece *piece, struct slab *s,
+		     size_t page, size_t npages)
+{
+	set_free(piece, s, page, npages);
 	list_insert(a, s);
 }
 
@@ -353,26 +358,53 @@ static void release_pages(struct byte_slab *a, struct slab_piece *piece, size_t 
 	add_free(a, piece, s, page, npages);
 }
 
-/* Cut npages out of a free span, from its page number `page` on. */
-static struct slab *cut(struct byte_slab *a, struct slab *span, size_t page, size_t npages)
+/* A free span loses its first pages. Often the rest belongs to the same list. */
+static void cut_front(struct byte_slab *a, const struct slab_piece *piece, struct slab *s,
+		      size_t npages)
+{
+	size_t page = s->page + npages, rest = s->npages - npages;
+	struct slab *to = s + npages;
+
+	if (!rest || list_of(rest) != list_of(s->npages)) {
+		list_remove(a, s);
+		if (rest)
+			add_free(a, piece, to, page, rest);
+		return;
+	}
+	set_free(piece, to, page, rest);
+	to->next = s->next;
+	to->prev = s->prev;
+	if (to->next)
+		to->next->prev = to;
+	if (to->prev)
+		to->prev->next = to;
+	else
+		a->list[list_of(rest)] = to;
+}
+
+/* Make a span used whose page is the first of a free one. */
+static void cut(struct byte_slab *a, struct slab *s, size_t npages)
+{
+	struct slab_piece *piece = piece_of(s);
+
+	count_used(a, piece, npages);
+	make_ready(piece, s->page);
+	close_gap(a, piece);
+	cut_front(a, piece, s, npages);
+	mark_used(s, npages);
+	piece->slabs[s->page] = s;
+}
+
+/* A free span becomes two. */
+static struct slab *split(struct byte_slab *a, struct slab *span, size_t npages)
 {
 	struct slab_piece *piece = piece_of(span);
-	struct slab *s = records_of(piece) + page;
-	size_t first = span->page, end = first + span->npages;
+	size_t rest = span->npages - npages, page = span->page;
 
 	list_remove(a, span);
-	count_used(a, piece, npages);
-	make_ready(piece, page);
-	close_gap(a, piece);
-	if (page > first)
-		add_free(a, piece, span, first, page - first);
-	if (page + npages < end)
-		add_free(a, piece, s + npages, page + npages, end - page - npages);
-	s->page = (uint32_t)page;
-	s->base = piece->base + page * MM_PAGE_SIZE;
-	mark_used(s, npages);
-	piece->slabs[page] = s;
-	return s;
+	add_free(a, piece, span, page, npages);
+	add_free(a, piece, span + npages, page + npages, rest);
+	return span + npages;
 }
 
 static size_t pages_before(const struct slab *span, size_t align)
@@ -388,7 +420,10 @@ struct slab *slab_span_get(struct byte_slab *a, size_t npages, size_t align)
 		span = find_fit(a, npages + align / MM_PAGE_SIZE - 1);
 	if (!span)
 		return NULL;
-	return cut(a, span, span->page + pages_before(span, align), npages);
+	if (pages_before(span, align))
+		span = split(a, span, pages_before(span, align));
+	cut(a, span, npages);
+	return span;
 }
 
 void slab_span_index(struct slab *s)
@@ -432,7 +467,7 @@ bool slab_span_grow(struct byte_slab *a, struct slab *s, size_t npages)
 	if (s->page + s->npages == piece->npages || state_of(after) != SLAB_FREE ||
 	    after->npages < more)
 		return false;
-	cut(a, after, after->page, more);
+	cut(a, after, more);
 	piece->slabs[after->page] = &slab_no_page;
 	set_state(after, SLAB_INNER);
 	mark_used(s, npages);

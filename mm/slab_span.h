@@ -34,7 +34,8 @@ struct slab {
 	uint32_t span;	 /* how many more sizes the class has */
 	uint32_t factor; /* offset * factor < limit: an object begins there (byte_slab.c) */
 	uint32_t limit;	 /* atomic */
-	uint32_t left;
+	uint16_t left;
+	uint16_t count; /* objects that fit */
 	uint32_t npages;
 	uint32_t page;	 /* index in its piece */
 	uint16_t carved; /* objects that were ever made */

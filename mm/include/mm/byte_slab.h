@@ -41,7 +41,8 @@ struct slab_cpu {
 	struct slab *pending_slab;		 /* the one of these whose objects are */
 	void *pending;				 /* being freed */
 	unsigned int index;
-	unsigned int oldest; /* in the quarantine */
+	uint32_t slabs[BYTE_SLAB_CLASSES]; /* how many it has */
+	unsigned int oldest;		   /* in the quarantine */
 	struct slab_waiting quarantine[BYTE_SLAB_WAITING];
 	/* What others write is on a line of its own. */
 	__attribute__((aligned(64))) struct slab *inbox; /* atomic: slabs with remote frees */
