@@ -76,7 +76,8 @@
 #define SLAB_MAX_BYTES	(8u << MM_PAGE_SHIFT) /* no slab is larger */
 #define MAX_OBJECTS	256u		      /* nor holds more objects */
 #define CARVE_BATCH	16u
-#define SLABS_TO_DOUBLE 4u /* of a class: from there on they are larger */
+#define RETURNED_PAGES	64u /* that may wait for a slab of the same length */
+#define SLABS_TO_DOUBLE 4u  /* of a class: from there on they are larger */
 #define INBOX_BATCH	8u
 #define END		(MM_HARDEN ? (uintptr_t)0x51ab0e4d51ab0e4d : 0) /* behind the last object */
 #define NEVER		UINT16_MAX
@@ -624,18 +625,56 @@ static size_t pages_of_next(const struct slab_cpu *c, size_t class)
 	return n;
 }
 
+/* An empty slab that a CPU gave up, or NULL. Pre: locked. */
+static struct slab *take_returned(struct byte_slab *a)
+{
+	struct slab *s = __atomic_load_n(&a->returned, __ATOMIC_ACQUIRE);
+
+	/* Only the lock holder pops, so the top cannot come back changed. */
+	while (s && !__atomic_compare_exchange_n(&a->returned, &s, s->next, false, __ATOMIC_ACQUIRE,
+						 __ATOMIC_ACQUIRE))
+		;
+	if (s)
+		__atomic_fetch_sub(&a->returned_pages, s->npages, __ATOMIC_RELAXED);
+	return s;
+}
+
+/* Empty slabs go to the span manager; at most n. */
+static void collect(struct byte_slab *a, size_t n)
+{
+	struct slab *s;
+
+	while (n-- && (s = take_returned(a)))
+		slab_span_put(a, s);
+}
+
+/* Pages for a slab: such as were returned, as they are, or new ones. */
+static struct slab *slab_pages(struct byte_slab *a, size_t npages)
+{
+	struct slab *s = __atomic_load_n(&a->returned, __ATOMIC_ACQUIRE);
+
+	if (s && s->npages == npages)
+		return take_returned(a);
+	if (__atomic_load_n(&a->returned_pages, __ATOMIC_RELAXED) > RETURNED_PAGES)
+		collect(a, 1);
+	s = slab_span_get(a, npages, MM_PAGE_SIZE);
+	if (s)
+		slab_span_index(s);
+	return s;
+}
+
 /* A fresh slab becomes the CPU's active one. */
 static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size_t npages)
 {
-	struct slab *s = slab_span_get(a, npages, MM_PAGE_SIZE);
+	struct slab *s = slab_pages(a, npages);
 	size_t size = classes[class].size;
 
 	if (!s)
 		return false;
-	slab_span_index(s);
 	s->head = END;
 	s->span = (uint32_t)size - class_start(class) - 1;
 	s->factor = a->factor[class];
+	s->limit = 0;
 	s->carved = 0;
 	s->count = (uint16_t)(npages * MM_PAGE_SIZE / size);
 	s->class = (uint8_t) class;
@@ -644,21 +683,6 @@ static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size
 	activate(a, c, s);
 	c->slabs[class]++;
 	return true;
-}
-
-/* Empty slabs that CPUs gave up; at most n. */
-static void collect(struct byte_slab *a, size_t n)
-{
-	struct slab *s;
-
-	while (n-- && (s = __atomic_load_n(&a->returned, __ATOMIC_ACQUIRE))) {
-		/* Only the lock holder pops, so the top cannot come back changed. */
-		while (!__atomic_compare_exchange_n(&a->returned, &s, s->next, false,
-						    __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE))
-			;
-		__atomic_fetch_sub(&a->returned_pages, s->npages, __ATOMIC_RELAXED);
-		slab_span_put(a, s);
-	}
 }
 
 static void give_up_active(struct byte_slab *a, struct slab_cpu *c, size_t class)
@@ -723,10 +747,8 @@ static void answer(struct byte_slab *a, struct slab_cpu *c)
 /* Pre: locked, and c is pinned. */
 static void *alloc_object(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
-	void *p;
+	void *p = alloc_own(a, c, class);
 
-	collect(a, 1);
-	p = alloc_own(a, c, class);
 	if (p)
 		return p;
 	if (!slab_new(a, c, class, pages_of_next(c, class)) &&
