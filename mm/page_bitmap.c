@@ -15,20 +15,26 @@
  * anything changes.
  *
  * Single pages pass through a stack per CPU: allocating pops an index and
- * flips its state from parked to live; freeing looks the state up, flips it
- * back and pushes. Neither takes a lock nor walks a list: the cache serves one region
- * at a time and has a copy of its bounds. Only the owner of the page and the
- * owner of the cache touch a state at the same time as others touch its
- * neighbours, which one atomic exclusive-or suffices for. Batches of half a
- * cache move to and from the bitmap; a cache holds at most 1/128 of memory.
+ * sets its state; freeing looks the state up, clears it and pushes. Neither
+ * takes a lock nor looks for the region: the cache serves one region at a time and has a copy of
+ * its bounds. Batches of half a cache move to and from the bitmap; a cache holds
+ * at most 1/128 of memory.
+ *
+ * Before a request fails, the pages parked by all CPUs are taken back, whatever
+ * those CPUs do meanwhile: the owner works at the top of its stack, whoever holds the lock
+ * takes from the bottom, and who wants the last page is decided by the order of
+ * two stores and two loads (take_parked), as in work-stealing queues (Chase, Lev: "Dynamic
+ * circular work-stealing deque", 2005).
  *
  * Counts are exact: used pages of a kind are what locked calls counted plus what each
  * cache counted, modulo 2^64, since a page may be allocated through one and freed through another.
  *
- * Shortcomings: finding the region of an address walks the list, which suits
- * tens of regions, not thousands. Pages parked by other CPUs are not reclaimed
- * when memory runs out, and keep their region from being removed; each CPU
- * drains its own. A request never spans two regions, even adjacent ones.
+ * The region of an address is found in balanced trees, one for each zone, which
+ * are made anew when a region comes or goes.
+ *
+ * Shortcomings: a request asks region after region, with a few instructions for
+ * each that is full. A request never spans two regions, even adjacent ones. A CPU's
+ * cache serves one region only: single pages of others take the lock.
  */
 #include "page_region.h"
 

@@ -21,7 +21,7 @@
 #define PAGE_CHUNK_LEAVES (PAGE_CHUNK / PAGE_LEAF)
 
 /* Chunks that may wait to be summed up in the tree of free runs. */
-#define PAGE_WAITING  8u
+#define PAGE_WAITING  4u
 #define PAGE_NO_CHUNK UINT32_MAX
 
 /* A word of level l has 64 parts of 64^l pages, and so holds blocks of six orders. */

@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The page allocator on a few MiB: every call, every failure, and invariants around all of them. */
-#include <mm/page_alloc.h>
-#include <selftest/selftest.h>
-
-/* Private to mm/page_bitmap.c: a region with a made-up physical address. */
-enum alloc_result page_alloc_add_at(struct page_alloc *a, virt_addr_t start, size_t nbytes,
-				    phys_addr_t phys);
+#include "page_rig.h"
 
 #define REGION_BYTES ((size_t)2 << 20)
-#define HIGH	     ((uint64_t)1 << 33)
 
 static struct page_alloc pages;
 
@@ -28,43 +22,20 @@ static uint8_t *region_at(uint64_t phys, size_t nbytes)
 	return memory;
 }
 
-static enum alloc_result get(size_t npages, size_t align, virt_addr_t *out)
-{
-	return page_alloc_get(
-		&pages,
-		(struct page_request){.npages = npages, .align = align, .usage = PAGE_USAGE_USER},
-		out);
-}
-
-static enum alloc_result put(uintptr_t start, size_t npages)
-{
-	enum mm_fault_kind fault;
-
-	return page_alloc_put(&pages, (virt_addr_t){start}, npages, &fault);
-}
-
-static enum mm_fault_kind put_fault(uintptr_t start, size_t npages)
-{
-	enum mm_fault_kind fault;
-	enum alloc_result r = page_alloc_put(&pages, (virt_addr_t){start}, npages, &fault);
-
-	return r == ALLOC_OK ? MM_FAULT_NONE : fault;
-}
-
 SELFTEST(mm, page_empty)
 {
 	virt_addr_t va = {1};
 
 	__builtin_memset(&pages, 0, sizeof(pages));
-	CHECK(get(1, MM_PAGE_SIZE, &va) == ALLOC_NO_MEMORY && va.value == 1);
-	CHECK(put(0x10000, 1) == ALLOC_NOT_ALLOCATED);
+	CHECK(rig_get(&pages, 1, MM_PAGE_SIZE, &va) == ALLOC_NO_MEMORY && va.value == 1);
+	CHECK(rig_put(&pages, 0x10000, 1) == ALLOC_NOT_ALLOCATED);
 	CHECK(page_alloc_total(&pages) == 0 && page_alloc_available(&pages) == 0);
 	CHECK(!page_alloc_check(&pages));
 }
 
 SELFTEST(mm, page_add_bad)
 {
-	uint8_t *m = region_at(HIGH, REGION_BYTES);
+	uint8_t *m = region_at(RIG_HIGH, REGION_BYTES);
 	size_t total = page_alloc_total(&pages);
 
 	if (!m)
@@ -86,15 +57,15 @@ SELFTEST(mm, page_request_bad)
 {
 	virt_addr_t va = {7};
 
-	if (!region_at(HIGH, REGION_BYTES))
+	if (!region_at(RIG_HIGH, REGION_BYTES))
 		return;
-	CHECK(get(0, MM_PAGE_SIZE, &va) == ALLOC_INVALID_PARAM);
-	CHECK(get(1, 0, &va) == ALLOC_INVALID_PARAM);
-	CHECK(get(1, 2048, &va) == ALLOC_INVALID_PARAM);
-	CHECK(get(1, 3 * MM_PAGE_SIZE, &va) == ALLOC_INVALID_PARAM);
-	CHECK(get(SIZE_MAX, MM_PAGE_SIZE, &va) == ALLOC_INVALID_PARAM);
-	CHECK(get(SIZE_MAX >> MM_PAGE_SHIFT, MM_PAGE_SIZE, &va) == ALLOC_NO_MEMORY);
-	CHECK(get(1, (size_t)1 << 63, &va) == ALLOC_NO_MEMORY);
+	CHECK(rig_get(&pages, 0, MM_PAGE_SIZE, &va) == ALLOC_INVALID_PARAM);
+	CHECK(rig_get(&pages, 1, 0, &va) == ALLOC_INVALID_PARAM);
+	CHECK(rig_get(&pages, 1, 2048, &va) == ALLOC_INVALID_PARAM);
+	CHECK(rig_get(&pages, 1, 3 * MM_PAGE_SIZE, &va) == ALLOC_INVALID_PARAM);
+	CHECK(rig_get(&pages, SIZE_MAX, MM_PAGE_SIZE, &va) == ALLOC_INVALID_PARAM);
+	CHECK(rig_get(&pages, SIZE_MAX >> MM_PAGE_SHIFT, MM_PAGE_SIZE, &va) == ALLOC_NO_MEMORY);
+	CHECK(rig_get(&pages, 1, (size_t)1 << 63, &va) == ALLOC_NO_MEMORY);
 	CHECK(page_alloc_get(&pages,
 			     (struct page_request){.npages = 1,
 						   .align = MM_PAGE_SIZE,
@@ -106,67 +77,68 @@ SELFTEST(mm, page_request_bad)
 /* Fill with single pages to the last, find every page usable once, give all back. */
 SELFTEST(mm, page_exhaust)
 {
-	uint8_t *m = region_at(HIGH, REGION_BYTES);
+	uint8_t *m = region_at(RIG_HIGH, REGION_BYTES);
 	size_t total = page_alloc_total(&pages), n = 0;
 	virt_addr_t va;
 
 	if (!m)
 		return;
 	CHECK(total >= REGION_BYTES / MM_PAGE_SIZE - 3);
-	while (get(1, MM_PAGE_SIZE, &va) == ALLOC_OK) {
+	while (rig_get(&pages, 1, MM_PAGE_SIZE, &va) == ALLOC_OK) {
 		*(volatile size_t *)virt_ptr(va) = n++;
 		CHECK(va.value - (uintptr_t)m < REGION_BYTES);
 	}
 	CHECK(n == total && page_alloc_used(&pages) == total && !page_alloc_available(&pages));
 	CHECK(!page_alloc_check(&pages));
 	va.value = (uintptr_t)m + REGION_BYTES - total * MM_PAGE_SIZE;
-	CHECK(put(va.value, total) == ALLOC_OK);
+	CHECK(rig_put(&pages, va.value, total) == ALLOC_OK);
 	CHECK(!page_alloc_used(&pages) && !page_alloc_check(&pages));
-	CHECK(get(total, MM_PAGE_SIZE, &va) == ALLOC_OK);
-	CHECK(get(1, MM_PAGE_SIZE, &va) == ALLOC_NO_MEMORY);
-	CHECK(put(va.value, total) == ALLOC_OK);
+	CHECK(rig_get(&pages, total, MM_PAGE_SIZE, &va) == ALLOC_OK);
+	CHECK(rig_get(&pages, 1, MM_PAGE_SIZE, &va) == ALLOC_NO_MEMORY);
+	CHECK(rig_put(&pages, va.value, total) == ALLOC_OK);
 }
 
 SELFTEST(mm, page_alignment)
 {
 	virt_addr_t va[10];
 
-	if (!region_at(HIGH, REGION_BYTES))
+	if (!region_at(RIG_HIGH, REGION_BYTES))
 		return;
 	for (unsigned int k = 0; k < 8; k++) {
-		CHECK(get(3, MM_PAGE_SIZE << k, &va[k]) == ALLOC_OK);
+		CHECK(rig_get(&pages, 3, MM_PAGE_SIZE << k, &va[k]) == ALLOC_OK);
 		CHECK(!(va[k].value & ((MM_PAGE_SIZE << k) - 1)));
 		CHECK(!page_alloc_check(&pages));
 	}
 	for (unsigned int k = 0; k < 8; k++)
-		CHECK(put(va[k].value, 3) == ALLOC_OK);
+		CHECK(rig_put(&pages, va[k].value, 3) == ALLOC_OK);
 	CHECK(!page_alloc_used(&pages) && !page_alloc_check(&pages));
 }
 
 /* A run that holds no aligned block of its size must be found too. */
 SELFTEST(mm, page_straddling_run)
 {
-	uint8_t *m = region_at(HIGH, REGION_BYTES);
+	uint8_t *m = region_at(RIG_HIGH, REGION_BYTES);
 	uintptr_t base, at;
 	size_t total = page_alloc_total(&pages);
 	virt_addr_t va;
 
 	if (!m)
 		return;
-	CHECK(get(total, MM_PAGE_SIZE, &va) == ALLOC_OK);
+	CHECK(rig_get(&pages, total, MM_PAGE_SIZE, &va) == ALLOC_OK);
 	base = va.value;
 	at = ((base + 0x40000) & ~(uintptr_t)0x3ffff) + 0x40000 - 50 * MM_PAGE_SIZE;
-	CHECK(put(at, 100) == ALLOC_OK);
-	CHECK(get(101, MM_PAGE_SIZE, &va) == ALLOC_NO_MEMORY);
-	CHECK(get(100, MM_PAGE_SIZE, &va) == ALLOC_OK && va.value == at);
-	CHECK(put(at + 3 * MM_PAGE_SIZE, 63) == ALLOC_OK);
-	CHECK(get(63, MM_PAGE_SIZE, &va) == ALLOC_OK && va.value == at + 3 * MM_PAGE_SIZE);
+	CHECK(rig_put(&pages, at, 100) == ALLOC_OK);
+	CHECK(rig_get(&pages, 101, MM_PAGE_SIZE, &va) == ALLOC_NO_MEMORY);
+	CHECK(rig_get(&pages, 100, MM_PAGE_SIZE, &va) == ALLOC_OK && va.value == at);
+	CHECK(rig_put(&pages, at + 3 * MM_PAGE_SIZE, 63) == ALLOC_OK);
+	CHECK(rig_get(&pages, 63, MM_PAGE_SIZE, &va) == ALLOC_OK &&
+	      va.value == at + 3 * MM_PAGE_SIZE);
 	CHECK(!page_alloc_check(&pages));
 }
 
 SELFTEST(mm, page_at_address)
 {
-	uint8_t *m = region_at(HIGH, REGION_BYTES);
+	uint8_t *m = region_at(RIG_HIGH, REGION_BYTES);
 	virt_addr_t at = {(uintptr_t)m + REGION_BYTES / 2};
 
 	if (!m)
@@ -182,30 +154,31 @@ SELFTEST(mm, page_at_address)
 	CHECK(page_alloc_get_at(&pages, at, SIZE_MAX, PAGE_USAGE_TABLE) == ALLOC_INVALID_PARAM);
 	CHECK(page_alloc_get_at(&pages, at, 0, PAGE_USAGE_TABLE) == ALLOC_INVALID_PARAM);
 	CHECK(page_alloc_usage(&pages, PAGE_USAGE_TABLE) == 5);
-	CHECK(put(at.value + 2 * MM_PAGE_SIZE, 3) == ALLOC_OK);
+	CHECK(rig_put(&pages, at.value + 2 * MM_PAGE_SIZE, 3) == ALLOC_OK);
 	CHECK(page_alloc_usage(&pages, PAGE_USAGE_TABLE) == 2 && !page_alloc_check(&pages));
 }
 
 SELFTEST(mm, page_misuse)
 {
-	uint8_t *m = region_at(HIGH, REGION_BYTES);
+	uint8_t *m = region_at(RIG_HIGH, REGION_BYTES);
 	virt_addr_t va;
 	size_t used;
 
 	if (!m)
 		return;
-	CHECK(get(8, MM_PAGE_SIZE, &va) == ALLOC_OK);
-	CHECK(put(va.value + 3 * MM_PAGE_SIZE, 1) == ALLOC_OK);
+	CHECK(rig_get(&pages, 8, MM_PAGE_SIZE, &va) == ALLOC_OK);
+	CHECK(rig_put(&pages, va.value + 3 * MM_PAGE_SIZE, 1) == ALLOC_OK);
 	used = page_alloc_used(&pages);
-	CHECK(put_fault(va.value, 8) == MM_FAULT_DOUBLE_FREE);
-	CHECK(put_fault(va.value + 3 * MM_PAGE_SIZE, 1) == MM_FAULT_DOUBLE_FREE);
-	CHECK(put_fault(va.value + 1, 1) == MM_FAULT_MISALIGNED);
-	CHECK(put_fault((uintptr_t)m, 1) == MM_FAULT_FOREIGN);
-	CHECK(put_fault(0, 1) == MM_FAULT_FOREIGN);
-	CHECK(put_fault((uintptr_t)&used & ~(uintptr_t)4095, 1) == MM_FAULT_FOREIGN);
-	CHECK(put_fault((uintptr_t)m + REGION_BYTES - MM_PAGE_SIZE, 2) == MM_FAULT_FOREIGN);
-	CHECK(put_fault(va.value, SIZE_MAX) == MM_FAULT_FOREIGN);
-	CHECK(put(va.value, 0) == ALLOC_INVALID_PARAM);
+	CHECK(rig_put_fault(&pages, va.value, 8) == MM_FAULT_DOUBLE_FREE);
+	CHECK(rig_put_fault(&pages, va.value + 3 * MM_PAGE_SIZE, 1) == MM_FAULT_DOUBLE_FREE);
+	CHECK(rig_put_fault(&pages, va.value + 1, 1) == MM_FAULT_MISALIGNED);
+	CHECK(rig_put_fault(&pages, (uintptr_t)m, 1) == MM_FAULT_FOREIGN);
+	CHECK(rig_put_fault(&pages, 0, 1) == MM_FAULT_FOREIGN);
+	CHECK(rig_put_fault(&pages, (uintptr_t)&used & ~(uintptr_t)4095, 1) == MM_FAULT_FOREIGN);
+	CHECK(rig_put_fault(&pages, (uintptr_t)m + REGION_BYTES - MM_PAGE_SIZE, 2) ==
+	      MM_FAULT_FOREIGN);
+	CHECK(rig_put_fault(&pages, va.value, SIZE_MAX) == MM_FAULT_FOREIGN);
+	CHECK(rig_put(&pages, va.value, 0) == ALLOC_INVALID_PARAM);
 	CHECK(page_alloc_used(&pages) == used && !page_alloc_check(&pages));
 }
 
@@ -226,8 +199,8 @@ SELFTEST(mm, page_zones)
 	CHECK(!page_alloc_region(&pages, 2, &info));
 	CHECK(page_alloc_get(&pages, low, &va) == ALLOC_OK && va.value < middle);
 	for (size_t n = page_alloc_total(&pages) - info.npages; n; n--)
-		CHECK(get(1, MM_PAGE_SIZE, &va) == ALLOC_OK && va.value >= middle);
-	CHECK(get(1, MM_PAGE_SIZE, &va) == ALLOC_OK && va.value < middle);
+		CHECK(rig_get(&pages, 1, MM_PAGE_SIZE, &va) == ALLOC_OK && va.value >= middle);
+	CHECK(rig_get(&pages, 1, MM_PAGE_SIZE, &va) == ALLOC_OK && va.value < middle);
 	CHECK(page_alloc_usage(&pages, PAGE_USAGE_DMA) == 1);
 	CHECK(!page_alloc_check(&pages));
 }
@@ -258,23 +231,24 @@ SELFTEST(mm, page_physical_limit)
 
 SELFTEST(mm, page_remove_region)
 {
-	uint8_t *m = region_at(HIGH, 2 * REGION_BYTES);
+	uint8_t *m = region_at(RIG_HIGH, 2 * REGION_BYTES);
 	virt_addr_t va, start = virt_addr(m);
 
 	if (!m)
 		return;
-	CHECK(get(1, MM_PAGE_SIZE, &va) == ALLOC_OK);
+	CHECK(rig_get(&pages, 1, MM_PAGE_SIZE, &va) == ALLOC_OK);
 	CHECK(page_alloc_remove_region(&pages, start) == ALLOC_NO_MEMORY);
 	CHECK(page_alloc_remove_region(&pages, va) == ALLOC_NOT_ALLOCATED);
-	CHECK(put(va.value, 1) == ALLOC_OK);
+	CHECK(rig_put(&pages, va.value, 1) == ALLOC_OK);
 	page_alloc_refill(&pages, 0);
 	page_alloc_refill(&pages, 1);
 	CHECK(page_alloc_usage(&pages, PAGE_USAGE_CPU_CACHE));
 	CHECK(page_alloc_remove_region(&pages, start) == ALLOC_OK);
-	CHECK(!page_alloc_total(&pages) && get(1, MM_PAGE_SIZE, &va) == ALLOC_NO_MEMORY);
+	CHECK(!page_alloc_total(&pages) &&
+	      rig_get(&pages, 1, MM_PAGE_SIZE, &va) == ALLOC_NO_MEMORY);
 	CHECK(page_alloc_remove_region(&pages, start) == ALLOC_NOT_ALLOCATED);
-	CHECK(page_alloc_add_at(&pages, start, REGION_BYTES, (phys_addr_t){HIGH}) == ALLOC_OK);
-	CHECK(get(1, MM_PAGE_SIZE, &va) == ALLOC_OK && !page_alloc_check(&pages));
+	CHECK(page_alloc_add_at(&pages, start, REGION_BYTES, (phys_addr_t){RIG_HIGH}) == ALLOC_OK);
+	CHECK(rig_get(&pages, 1, MM_PAGE_SIZE, &va) == ALLOC_OK && !page_alloc_check(&pages));
 }
 
 SELFTEST(mm, page_cpu_cache)
@@ -283,7 +257,7 @@ SELFTEST(mm, page_cpu_cache)
 	virt_addr_t va, other;
 	size_t parked;
 
-	if (!region_at(HIGH, REGION_BYTES))
+	if (!region_at(RIG_HIGH, REGION_BYTES))
 		return;
 	CHECK(!page_alloc_one_local(&pages, PAGE_USAGE_DMA, 0, &va));
 	page_alloc_refill(&pages, 0);
@@ -296,13 +270,13 @@ SELFTEST(mm, page_cpu_cache)
 	CHECK(!page_free_one_local(&pages, virt_addr(NULL), 0, &fault));
 	CHECK(page_free_one_local(&pages, va, 0, &fault));
 	CHECK(!page_free_one_local(&pages, va, 0, &fault));
-	CHECK(put_fault(va.value, 1) == MM_FAULT_DOUBLE_FREE &&
+	CHECK(rig_put_fault(&pages, va.value, 1) == MM_FAULT_DOUBLE_FREE &&
 	      !page_alloc_is_allocated(&pages, va));
 	CHECK(page_alloc_usage(&pages, PAGE_USAGE_CPU_CACHE) == parked);
 	/* Out of one door, in through the other. */
 	CHECK(page_alloc_one_local(&pages, PAGE_USAGE_TABLE, 0, &va) &&
-	      put(va.value, 1) == ALLOC_OK);
-	CHECK(get(1, MM_PAGE_SIZE, &other) == ALLOC_OK);
+	      rig_put(&pages, va.value, 1) == ALLOC_OK);
+	CHECK(rig_get(&pages, 1, MM_PAGE_SIZE, &other) == ALLOC_OK);
 	CHECK(page_free_one_local(&pages, other, 0, &fault));
 	CHECK(page_alloc_used(&pages) == 0 && !page_alloc_check(&pages));
 	/* Pages of the heap have one door only. */
@@ -317,76 +291,52 @@ SELFTEST(mm, page_cpu_cache)
 	CHECK(!page_alloc_usage(&pages, PAGE_USAGE_CPU_CACHE) && !page_alloc_check(&pages));
 }
 
-/* A page has one owner in the model: the number of its block, 0 when free. */
-#define MODEL_BLOCKS 128
-#define MODEL_PAGES  (REGION_BYTES / MM_PAGE_SIZE)
-static uint16_t owner[MODEL_PAGES];
-static struct {
-	size_t first, n;
-} blocks[MODEL_BLOCKS];
-
-static bool model_take(uintptr_t memory, virt_addr_t va, size_t b, size_t n)
-{
-	size_t first = (va.value - memory) / MM_PAGE_SIZE;
-
-	CHECK_OR(va.value >= memory && first + n <= MODEL_PAGES, false);
-	for (size_t i = first; i < first + n; i++) {
-		CHECK_OR(!owner[i], false);
-		owner[i] = (uint16_t)(b + 1);
-	}
-	blocks[b].first = first;
-	blocks[b].n = n;
-	return true;
-}
-
-static size_t model_longest_run(size_t from)
-{
-	size_t best = 0, run = 0;
-
-	for (size_t i = from; i < MODEL_PAGES; i++) {
-		run = owner[i] ? 0 : run + 1;
-		best = run > best ? run : best;
-	}
-	return best;
-}
-
-static bool model_give(uintptr_t memory, size_t b, uint64_t random)
-{
-	size_t n = 1 + random % blocks[b].n; /* often only a part of it */
-
-	CHECK_OR(put(memory + blocks[b].first * MM_PAGE_SIZE, n) == ALLOC_OK, false);
-	for (size_t i = 0; i < n; i++)
-		owner[blocks[b].first + i] = 0;
-	blocks[b].first += n;
-	blocks[b].n -= n;
-	return true;
-}
-
 SELFTEST(mm, page_random_against_model)
 {
-	uintptr_t memory = (uintptr_t)region_at(HIGH, REGION_BYTES);
-	size_t from = MODEL_PAGES - page_alloc_total(&pages);
+	enum { BLOCKS = 128, PAGES = REGION_BYTES / MM_PAGE_SIZE };
+	static struct page_model_block blocks[BLOCKS];
+	static uint8_t used[PAGES];
+	uint8_t *memory = region_at(RIG_HIGH, REGION_BYTES);
+	struct page_model m;
 	uint64_t seed = 3;
 
 	if (!memory)
 		return;
-	__builtin_memset(owner, 0, sizeof(owner));
+	__builtin_memset(used, 0, sizeof(used));
 	__builtin_memset(blocks, 0, sizeof(blocks));
+	m = page_model_new(&pages, memory, REGION_BYTES, used, blocks, BLOCKS);
 	for (int step = 0; step < 3000; step++) {
 		uint64_t r = selftest_random(&seed);
-		size_t b = r % MODEL_BLOCKS, n = 1 + (r >> 8) % ((r >> 16) % 4 ? 4 : 90);
+		size_t n = 1 + (r >> 8) % ((r >> 16) % 4 ? 4 : 90);
 		size_t align = MM_PAGE_SIZE << ((r >> 24) % 3 ? 0 : (r >> 32) % 6);
-		virt_addr_t va;
 
-		if (blocks[b].n) {
-			CHECK(model_give(memory, b, r >> 40));
-		} else if (get(n, align, &va) == ALLOC_OK) {
-			CHECK(!(va.value & (align - 1)) && model_take(memory, va, b, n));
-		} else if (align == MM_PAGE_SIZE) {
-			CHECK(model_longest_run(from) < n);
-		}
+		CHECK(page_model_step(&m, n, align, selftest_random(&seed)));
 		if (step % 256 == 0)
 			CHECK(!page_alloc_check(&pages));
 	}
 	CHECK(!page_alloc_check(&pages));
+}
+
+/* What one CPU has parked serves another's request, before that fails. */
+SELFTEST(mm, page_parked_elsewhere)
+{
+	bool ready = region_at(RIG_HIGH, REGION_BYTES);
+	size_t total = page_alloc_total(&pages), parked;
+	virt_addr_t all, one = {0}, other;
+
+	if (!ready)
+		return;
+	page_alloc_refill(&pages, 0);
+	page_alloc_refill(&pages, MM_MAX_CPUS - 1);
+	CHECK(page_alloc_one_local(&pages, PAGE_USAGE_DMA, 0, &one));
+	parked = page_alloc_usage(&pages, PAGE_USAGE_CPU_CACHE);
+	CHECK(parked);
+	CHECK(rig_get(&pages, total, MM_PAGE_SIZE, &all) == ALLOC_NO_MEMORY);
+	CHECK(!page_alloc_usage(&pages, PAGE_USAGE_CPU_CACHE));
+	CHECK(!page_alloc_one_local(&pages, PAGE_USAGE_DMA, 0, &other));
+	CHECK(rig_put(&pages, one.value, 1) == ALLOC_OK);
+	page_alloc_refill(&pages, 0);
+	CHECK(rig_get(&pages, total, MM_PAGE_SIZE, &all) == ALLOC_OK);
+	CHECK(!page_alloc_check(&pages) && page_alloc_used(&pages) == total);
+	CHECK(rig_put(&pages, all.value, total) == ALLOC_OK && !page_alloc_check(&pages));
 }

@@ -70,8 +70,8 @@ MM_MUST_CHECK enum alloc_result page_alloc_add_region(struct page_alloc *a, virt
 
 /*
  * Stop managing the region that starts at `start` (as it was added, or rounded
- * up). NOT_ALLOCATED: no such region; NO_MEMORY: pages of it are in use, or
- * parked in the cache of a CPU.
+ * up). NOT_ALLOCATED: no such region; NO_MEMORY: pages of it are in use. What CPUs have
+ * parked of it is taken back.
  */
 MM_MUST_CHECK enum alloc_result page_alloc_remove_region(struct page_alloc *a, virt_addr_t start);
 
@@ -83,7 +83,12 @@ struct page_request {
 	uint64_t phys_limit; /* 0: none; else every byte's physical address is below it */
 };
 
-/* n contiguous pages. The contents are undefined. *out is untouched on failure. */
+/*
+ * n contiguous pages. The contents are undefined. *out is untouched on failure.
+ * NO_MEMORY, after what CPUs have parked was taken back: there is no such run in one
+ * region; or, where the alignment is neither a page nor n pages, perhaps none of
+ * n pages and the alignment less a page. The time does not depend on the amount of memory.
+ */
 MM_MUST_CHECK enum alloc_result page_alloc_get(struct page_alloc *a, struct page_request req,
 					       virt_addr_t *out);
 
@@ -121,7 +126,7 @@ bool page_free_one_local(struct page_alloc *a, virt_addr_t page, unsigned int cp
 void page_alloc_refill(struct page_alloc *a, unsigned int cpu);
 void page_alloc_drain(struct page_alloc *a, unsigned int cpu);
 
-/* Empty the cache: before a request fails, or a region is removed. True when there were pages. */
+/* Empty the cache. True when there were pages. */
 bool page_alloc_drain_all(struct page_alloc *a, unsigned int cpu);
 
 /* Exact at every moment; pages in per-CPU caches are available. Metadata is in neither total nor
