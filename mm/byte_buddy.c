@@ -74,6 +74,7 @@
 #define SLACK	      0xca
 #define AUDIT_PERIOD  64u
 #define REFILL	      8u
+#define TIGHT_NODES   64u
 
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
@@ -757,22 +758,32 @@ static inline unsigned int first_list(const struct byte_buddy *h, unsigned int l
 	return w * 64 + mm_ctz(some);
 }
 
+/* What is in a list through this link: a node of level 2 and up, or a bank for a list below. */
+static inline struct node *node_in_list(const struct buddy_link *b)
+{
+	return (struct node *)((uintptr_t)b - offsetof(struct node, link));
+}
+
+static inline struct bank *bank_in_list(unsigned int list, const struct buddy_link *b)
+{
+	return (struct bank *)((uintptr_t)b - offsetof(struct bank, links) - list * sizeof(*b));
+}
+
 /* A node that is in this list, and where its children lie. */
 static inline const struct marks *list_node(const struct byte_buddy *h, unsigned int list,
 					    struct spot *s)
 {
-	uintptr_t link = (uintptr_t)h->lists[list];
 	struct bank *bank;
 	struct node *node;
 
 	s->level = list / BUDDY_CLASSES;
 	if (list >= BANK_LISTS) {
-		node = (struct node *)(link - offsetof(struct node, link));
+		node = node_in_list(h->lists[list]);
 		s->piece = node->piece;
 		s->addr = node->base;
 		return &node->marks;
 	}
-	bank = (struct bank *)(link - offsetof(struct bank, links) - list * sizeof(bank->links[0]));
+	bank = bank_in_list(list, h->lists[list]);
 	s->piece = bank->node.piece;
 	s->addr = child_addr(BANK, bank->node.base, mm_ctz(bank->chunks[list]));
 	if (s->level == 0)
@@ -825,18 +836,20 @@ static inline void account_free(struct byte_buddy *h, struct buddy_piece *piece,
 		h->empty_pieces++;
 }
 
-/* The last part of a block, in nodes of its own from `level` down. */
+/* The last part of a block, from `level` down. `open`: the node of that level is in use. */
 static __attribute__((noinline)) void occupy_tail(struct byte_buddy *h, struct buddy_piece *piece,
-						  uintptr_t end, unsigned int level)
+						  uintptr_t end, unsigned int level, bool open)
 {
 	for (; end & (node_bytes(level) - 1); level--) {
 		struct marks *m = marks_of(piece, level, end);
 		unsigned int i = child_index(level, end);
 
-		node_open(piece, level, end);
-		m->used = low_bits(i);
+		if (!open)
+			node_open(piece, level, end);
+		open = is_split(m, i);
+		m->used |= low_bits(i);
 		if (end & (child_bytes(level) - 1))
-			m->start = bit_at(i);
+			m->start |= bit_at(i);
 		settle(h, piece, level, end);
 		if (!level)
 			return;
@@ -863,16 +876,21 @@ static inline void occupy(struct byte_buddy *h, struct buddy_piece *piece, uintp
 	unsigned int n = whole_children(level, units);
 	struct marks *m = marks_of(piece, level, addr);
 
+	bool open;
+
 	account_live(h, piece, units);
 	if (found > level)
 		split(h, piece, addr, found, level);
 	m->start |= bit_at(i);
 	m->used |= low_bits(n) << i;
-	if (has_tail(level, units))
-		m->start |= bit_at(i + n);
+	if (!has_tail(level, units)) {
+		settle(h, piece, level, addr);
+		return;
+	}
+	open = is_split(m, i + n);
+	m->start |= bit_at(i + n);
 	settle(h, piece, level, addr);
-	if (has_tail(level, units))
-		occupy_tail(h, piece, addr + (units << UNIT_SHIFT), level - 1);
+	occupy_tail(h, piece, addr + (units << UNIT_SHIFT), level - 1, open);
 }
 
 /* Free the last part of a block. True when the child that it lies in is wholly free now. */
@@ -1437,15 +1455,125 @@ static size_t buddy_grow_size(const struct byte_alloc *a, size_t size, size_t al
 	return room + room / 47;
 }
 
+/* --- Places that are free in part ------------------------------------------ */
+
+/* Are the first units of a split child free? `level`: that of its node. */
+static bool front_is_free(const struct buddy_piece *piece, unsigned int level, uintptr_t addr,
+			  size_t units)
+{
+	for (;; level--) {
+		const struct marks *m = marks_of(piece, level, addr);
+		unsigned int n = whole_children(level, units);
+
+		if (~free_children(m) & low_bits(n))
+			return false;
+		if (!has_tail(level, units) || free_children(m) >> n & 1)
+			return true;
+		if (!is_split(m, n))
+			return false;
+		addr += n * child_bytes(level);
+		units -= (size_t)n << level_shift(level);
+	}
+}
+
+/* Can a block lie at a child of a node of its level? Its last part may go to a split child. */
+static bool block_fits(const struct buddy_piece *piece, uintptr_t addr, size_t units)
+{
+	unsigned int level = level_for(units);
+	const struct marks *m = marks_of(piece, level, addr);
+	unsigned int i = child_index(level, addr);
+	unsigned int n = whole_children(level, units);
+	uint64_t need = low_bits(n) << i;
+
+	if (i + n + has_tail(level, units) > NODE_CHILDREN || (free_children(m) & need) != need)
+		return false;
+	if (!has_tail(level, units) || free_children(m) >> (i + n) & 1)
+		return true;
+	return is_split(m, i + n) && front_is_free(piece, level - 1, addr + n * child_bytes(level),
+						   units - ((size_t)n << level_shift(level)));
+}
+
+/* Where so many free children start, aligned or not. */
+static uint64_t runs_of(uint64_t free, unsigned int n)
+{
+	unsigned int step;
+
+	for (unsigned int length = 1; length < n; length += step) {
+		step = n - length < length ? n - length : length;
+		free &= free >> step;
+	}
+	return free;
+}
+
+/* Look for any place in the node that a spot names. */
+static bool tight_in_node(struct spot *s, size_t units, size_t align)
+{
+	const struct marks *m = marks_of(s->piece, s->level, s->addr);
+	uintptr_t base = node_base(s->piece, s->level, s->addr);
+	uint64_t left = runs_of(free_children(m), whole_children(s->level, units));
+
+	for (; left; left &= left - 1) {
+		s->addr = child_addr(s->level, base, mm_ctz(left));
+		if (!(s->addr & (align - 1)) && block_fits(s->piece, s->addr, units))
+			return true;
+	}
+	return false;
+}
+
+/* The nodes that are in a list through this link; looks at *budget of them at most. */
+static bool tight_in_link(struct spot *s, unsigned int list, const struct buddy_link *b,
+			  size_t units, size_t align, unsigned int *budget)
+{
+	const struct bank *bank;
+
+	if (s->level >= BANK) {
+		--*budget;
+		s->piece = node_in_list(b)->piece;
+		s->addr = node_in_list(b)->base;
+		return tight_in_node(s, units, align);
+	}
+	bank = bank_in_list(list, b);
+	s->piece = bank->node.piece;
+	for (uint64_t left = bank->chunks[list]; left && *budget; left &= left - 1, --*budget) {
+		s->addr = child_addr(BANK, bank->node.base, mm_ctz(left));
+		if (tight_in_node(s, units, align))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Before a request above 64 units fails: some nodes may have place for it that is not aligned to
+ * its size, or where its last part goes to a child that is split already. Any run of n children
+ * has an aligned one of a half of that in it, which is where the search starts.
+ */
+static bool find_tight(const struct byte_buddy *h, size_t units, size_t align, struct spot *s)
+{
+	unsigned int level = level_for(units);
+	unsigned int n = whole_children(level, units);
+	unsigned int list = level * BUDDY_CLASSES + (n > 1 ? 4 * (mm_fls(n) - 1) : 0);
+	unsigned int budget = TIGHT_NODES;
+
+	if (!level || level >= BUDDY_LEVELS || mm_is_pow2(units))
+		return false;
+	s->level = level;
+	for (; list < (level + 1) * BUDDY_CLASSES; list++)
+		for (const struct buddy_link *b = h->lists[list]; b && budget; b = b->next)
+			if (tight_in_link(s, list, b, units, align, &budget))
+				return true;
+	return false;
+}
+
 /* --- Allocation ------------------------------------------------------------- */
 
-static bool find_spot_hard(struct byte_buddy *h, unsigned int least, struct spot *s)
+static bool find_spot_hard(struct byte_buddy *h, unsigned int least, size_t units, size_t align,
+			   struct spot *s)
 {
 	if (find_spot(h, least, s))
 		return true;
 	quarantine_flush(h);
 	merge_all(h);
-	return find_spot(h, least, s);
+	return find_spot(h, least, s) || find_tight(h, units, align, s);
 }
 
 static inline unsigned int refill_for(unsigned int length, unsigned int units)
@@ -1487,7 +1615,7 @@ static void *block_alloc(struct byte_buddy *h, size_t units, size_t align)
 
 	if (align > UNIT && list_for(align / UNIT) > least)
 		least = list_for(align / UNIT);
-	if (!find_spot_hard(h, least, &s))
+	if (!find_spot_hard(h, least, units, align, &s))
 		return NULL;
 	if (units < NODE_CHILDREN)
 		occupy_small(h, &s, units);
@@ -1647,22 +1775,20 @@ static unsigned int covering_level(const struct buddy_piece *piece, uintptr_t ad
 	unsigned int want = level_for(units);
 	unsigned int n = whole_children(want, units) + has_tail(want, units);
 	unsigned int level = piece->top;
-	unsigned int i = child_index(want, addr);
-	uint64_t need;
 
-	if (want > level || (addr & (child_bytes(want) - 1)) || i + n > NODE_CHILDREN)
+	if (want > level || (addr & (child_bytes(want) - 1)) ||
+	    child_index(want, addr) + n > NODE_CHILDREN)
 		return BUDDY_LEVELS;
 	for (; level > want; level--) {
 		const struct marks *m = marks_of(piece, level, addr);
-		unsigned int at = child_index(level, addr);
+		unsigned int i = child_index(level, addr);
 
-		if (free_children(m) >> at & 1)
+		if (free_children(m) >> i & 1)
 			return level;
-		if (!is_split(m, at))
+		if (!is_split(m, i))
 			return BUDDY_LEVELS;
 	}
-	need = bit_range(i, i + n);
-	return (free_children(marks_of(piece, want, addr)) & need) == need ? want : BUDDY_LEVELS;
+	return block_fits(piece, addr, units) ? want : BUDDY_LEVELS;
 }
 
 /* Free it, and take it again with the other length if that fits. Nothing is written to the block.
