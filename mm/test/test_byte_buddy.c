@@ -14,21 +14,31 @@ static struct byte_alloc *start(void *mem)
 	return mem && !byte_buddy_ops.init(&heap.base, mem, POOL) ? &heap.base : NULL;
 }
 
+/* Lengths that are powers of two lie at multiples of themselves, and nothing is rounded up to one.
+ */
 SELFTEST(mm, buddy_natural_alignment_and_trim)
 {
 	const struct byte_ops *ops = &byte_buddy_ops;
 	struct byte_alloc *a = start(selftest_memory(POOL));
+	const size_t tail = MM_HARDEN >= 2 ? 8 : 0;
+	void *p[12];
 
 	CHECK(a);
-	for (size_t size = 16; size <= 40000; size += size / 3) {
-		size_t natural = 16;
-		uint8_t *p = ops->alloc(a, size, 8);
+	for (size_t size = 16; size <= 65536; size *= 2) {
+		size_t used = ops->used_bytes(a);
 
-		while (natural * 2 <= size)
-			natural *= 2;
-		CHECK(p && !((uintptr_t)p & (natural - 1)));
+		for (size_t i = 0; i < 12; i++) {
+			CHECK((p[i] = ops->alloc(a, size - tail, 8)));
+			CHECK(!((uintptr_t)p[i] & (size - 1)));
+			CHECK(ops->used_bytes(a) == used + (i + 1) * size);
+		}
+		for (size_t i = 0; i < 12; i++)
+			CHECK(!ops->dealloc(a, p[i], size - tail, 8));
+	}
+	for (size_t size = 16; size <= 70000; size += size / 3) {
+		CHECK((p[0] = ops->alloc(a, size, 8)));
 		CHECK(ops->used_bytes(a) <= size + 32);
-		CHECK(!ops->dealloc(a, p, size, 8));
+		CHECK(!ops->dealloc(a, p[0], size, 8));
 	}
 }
 
@@ -93,6 +103,124 @@ SELFTEST(mm, buddy_merges_completely)
 		CHECK(!ops->used_bytes(a) && !ops->check(a));
 		CHECK(now.nblocks == fresh.nblocks && now.hash == fresh.hash && !now.nused);
 	}
+}
+
+#if MM_HARDEN < 3 /* where no quarantine is emptied at once */
+/* The engine and its nodes, as they were before an operation. */
+struct snapshot {
+	struct byte_buddy heap;
+	uint64_t nodes[POOL / 32 / sizeof(uint64_t)];
+};
+
+static void first_block(void *ctx, const void *block, size_t nbytes, bool used)
+{
+	const void **first = ctx;
+
+	(void)nbytes;
+	(void)used;
+	if (!*first)
+		*first = block;
+}
+
+static size_t words_changed(const void *now, const void *then, size_t nbytes)
+{
+	const uint64_t *a = now, *b = then;
+	size_t n = 0;
+
+	for (size_t i = 0; i < nbytes / sizeof(*a); i++)
+		n += a[i] != b[i];
+	return n;
+}
+
+struct work {
+	struct snapshot *before;
+	const uint8_t *nodes;
+	size_t nbytes;
+	size_t most; /* words that any operation changed */
+};
+
+static void work_begin(struct work *w)
+{
+	w->before->heap = heap;
+	__builtin_memcpy(w->before->nodes, w->nodes, w->nbytes);
+}
+
+static void work_end(struct work *w)
+{
+	size_t n = words_changed(&heap, &w->before->heap, sizeof(heap)) +
+		   words_changed(w->nodes, w->before->nodes, w->nbytes);
+
+	if (n > w->most)
+		w->most = n;
+}
+
+/* Allocate so many blocks, so that nodes are split, and free them, so that they merge again. */
+static int measure(struct byte_alloc *a, struct work *w, size_t size, size_t count)
+{
+	void *p[24];
+
+	for (size_t i = 0; i < count; i++) {
+		work_begin(w);
+		p[i] = a->ops->alloc(a, size, 8);
+		work_end(w);
+		CHECK_OR(p[i], -1);
+	}
+	for (size_t i = 0; i < count; i++) {
+		work_begin(w);
+		CHECK_OR(!a->ops->dealloc(a, p[i], size, 8), -1);
+		work_end(w);
+	}
+	return 0;
+}
+
+/* However much is free or was freed before, one operation changes a few words. */
+SELFTEST(mm, buddy_bounded_work)
+{
+	uint8_t *mem = selftest_memory(POOL + sizeof(struct snapshot));
+	struct byte_alloc *a = start(mem);
+	struct work w = {.before = (struct snapshot *)(mem + POOL), .nodes = mem};
+	const void *first = NULL;
+
+	CHECK(a);
+	/* What is cleared when it is first used is no change then. */
+	__builtin_memset(mem, 0, POOL / 32);
+	a = start(mem);
+	byte_buddy_ops.walk(a, first_block, &first);
+	w.nbytes = (size_t)((const uint8_t *)first - mem) & ~(size_t)7;
+	CHECK(w.nbytes <= sizeof(w.before->nodes));
+	CHECK(!measure(a, &w, 16, 24) && !measure(a, &w, 900, 24));
+	CHECK(!measure(a, &w, 1040, 12) && !measure(a, &w, 5000, 12));
+	CHECK(!measure(a, &w, 70000, 4) && !measure(a, &w, 300000, 1));
+	selftest_note("%zu words", w.most);
+	CHECK(w.most > 4 && w.most <= 32);
+}
+#endif
+
+/* The last part of a block may lie in a child that others are in too, when nothing else is free. */
+SELFTEST(mm, buddy_uses_partly_split_children)
+{
+	const struct byte_ops *ops = &byte_buddy_ops;
+	struct byte_alloc *a = start(selftest_memory(POOL));
+	const size_t chunk = 65536, size = chunk + 8000;
+	uint8_t *whole = NULL, *behind = NULL, *front, *p;
+
+	CHECK(a);
+	while ((p = ops->alloc(a, chunk - 8, 8))) {
+		whole = behind && p == behind + chunk ? behind : whole;
+		behind = p;
+	}
+	CHECK(whole);
+	while (ops->alloc(a, 1000, 8))
+		;
+	behind = whole + chunk;
+	CHECK(!ops->dealloc(a, behind, chunk - 8, 8));
+	CHECK((front = ops->alloc(a, 16000, 8)) == behind);
+	CHECK(ops->alloc(a, 30000, 8) > (void *)front);
+	CHECK(!ops->dealloc(a, front, 16000, 8) && !ops->alloc(a, size, 8));
+	CHECK(!ops->dealloc(a, whole, chunk - 8, 8) && ops->alloc(a, size, 8) == whole);
+	CHECK(ops->block_size(a, whole) >= size && ops->block_size(a, whole) < size + 32);
+	CHECK(!ops->check(a) && !ops->dealloc(a, whole, size, 8) && !ops->check(a));
+	CHECK(ops->alloc(a, chunk - 8, 8) == whole);
 }
 
 SELFTEST(mm, buddy_refuses_overlap)
