@@ -295,7 +295,7 @@ static const struct misuse {
 	{"1 byte written past the end, large block", past_end_large, WRITE_LARGE, 0},
 	{"1 byte written before the start, large block", before_start_large, WRITE_LARGE, 0},
 	{"8 bytes written after free, at the start (a link)", write_after_free_start, WRITE,
-	 SLAB_DATA | BUDDY_DATA},
+	 SLAB_DATA},
 	{"1 byte written after free, in the middle", write_after_free_middle, WRITE, 0},
 	{"8 bytes before the start smashed (a header)", header, WRITE, 0},
 	{"engine's record of a freed block smashed", engine_record, WRITE, ALL_DATA},
