@@ -202,13 +202,14 @@ SELFTEST(mm, buddy_uses_partly_split_children)
 	const struct byte_ops *ops = &byte_buddy_ops;
 	struct byte_alloc *a = start(selftest_memory(POOL));
 	const size_t chunk = 65536, size = chunk + 8000;
-	uint8_t *whole = NULL, *behind = NULL, *front, *p;
+	uint8_t *p[POOL / 65536], *whole = NULL, *behind, *front;
+	size_t n = 0;
 
 	CHECK(a);
-	while ((p = ops->alloc(a, chunk - 8, 8))) {
-		whole = behind && p == behind + chunk ? behind : whole;
-		behind = p;
-	}
+	while (n < POOL / chunk && (p[n] = ops->alloc(a, chunk - 8, 8)))
+		n++;
+	for (size_t i = 0; i < n * n; i++)
+		whole = p[i / n] == p[i % n] + chunk ? p[i % n] : whole;
 	CHECK(whole);
 	while (ops->alloc(a, 1000, 8))
 		;
