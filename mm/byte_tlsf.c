@@ -1162,6 +1162,9 @@ COLD enum mm_fault_kind dealloc_general(struct byte_tlsf *h, uintptr_t p, size_t
 
 enum mm_fault_kind byte_tlsf_dealloc(struct byte_alloc *a, void *ptr, size_t size, size_t align)
 {
+	/* First, so that the shortest path serves frees of any piece. */
+	if (MM_HARDEN && !view(tlsf_of(a), (uintptr_t)ptr))
+		return MM_FAULT_FOREIGN;
 	if (byte_tlsf_dealloc_fast(a, ptr, size, align, 0))
 		return MM_FAULT_NONE;
 	return dealloc_general(tlsf_of(a), (uintptr_t)ptr, size, align);
