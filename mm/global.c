@@ -7,13 +7,15 @@
  * their layout when they are freed. The layout alone decides, so a free goes
  * the way that its allocation went.
  *
- * The usual path. Of slab, the shortest path alone is tried, on a pinned CPU and
- * without a lock; the other engines are called under the heap lock. All else is
- * one function that is kept out of line and jumped to, so the usual path saves no
- * register and keeps nothing for after it. Pointers and layouts pass in registers
- * (global_alloc_bytes); the forms that return results are inline around it. The
- * static instance passes its engine's table as a constant, so that a build
- * which optimises the library as one unit has no indirect call in it.
+ * The usual path. Each engine has a shortest path that calls nobody. Slab's is taken on
+ * a pinned CPU without a lock, the others' under the heap lock. All else is in functions
+ * that are kept out of line and jumped to, if need be with the lock still held, so the
+ * usual path saves no register and keeps nothing for after it. Pointers and layouts pass
+ * in registers (global_alloc_bytes); the forms that return results are inline around it.
+ * The static instance passes its engine's table as a constant, so that a build which
+ * optimises the library as one unit has no indirect call in it, and no call at all.
+ * Bytes in use are the difference of two counters of each CPU, and of two more under the
+ * heap lock: one addition for an operation, whoever frees what another allocated.
  *
  * Growth. An engine out of memory gets pages: the larger of its present size
  * and the request, rounded up to a power of two; halved, while that much is not
@@ -27,9 +29,9 @@
  * free. The next look is at half of what was in use at this one, until the heap
  * grows, so there are few looks, however long a piece stays in use. As growth at most
  * doubles the heap, there is always a factor of two between giving back and taking
- * again; a small heap gives nothing back, and MIN_HEAP_SIZE is kept. Frees without the
- * lock look only off the shortest path, which they leave when memory gets wholly free.
- * Before any request fails, all free pieces go back.
+ * again; a small heap gives nothing back, and MIN_HEAP_SIZE is kept. A CPU that frees
+ * without the lock sums up what all use when it has freed a quarter of what must be
+ * freed before that can matter. Before any request fails, all free pieces go back.
  *
  * Out of pages. A request tries; then this CPU's page cache and the heap's free
  * pieces are given back, and it tries again; then each reclaim hook is asked,
@@ -37,10 +39,12 @@
  * (it needs no lock because nobody else touches it): it is marked, and emptied
  * by its owner at the next single page it takes or frees.
  *
- * Locks, in this order: grow_lock, heap_lock, the pin of a CPU, page_lock; the
- * heap lock and the page lock are never held together. An engine may pin inside
- * its locked calls; nobody takes the heap lock while pinned. Hooks, logging and
- * fault reports are outside all of them.
+ * Locks, in this order: grow_lock, heap_lock, the pin of a CPU, page_lock; the heap lock
+ * and the page lock are never held together, but in DEBUG builds by a report of a fault
+ * that an engine found. An engine may pin inside its locked calls; nobody takes the heap
+ * lock while pinned. hook_lock is held alone. Hooks, logging and the facade's own fault
+ * reports are outside all of them; the discard hook is called under the grow lock or the
+ * page lock.
  *
  * Shortcomings: used_bytes sums per-CPU counters one after the other, so a
  * sum taken while other CPUs are inside a call may miss a half of it.
@@ -816,13 +820,22 @@ OUT_OF_LINE void *alloc_rest(struct global_allocator *g, const struct byte_ops *
 	return p;
 }
 
-/* Of an engine that is called under the lock. */
+/* Of the engines that are called under the lock, that which needs no call. NULL: ask them. */
+ALWAYS_INLINE void *alloc_shortest(struct byte_alloc *heap, const struct byte_ops *ops, size_t size,
+				   size_t align)
+{
+	if (is_fixed(ops, &byte_tlsf_ops))
+		return byte_tlsf_alloc_shortest(heap, size, align);
+	if (is_fixed(ops, &byte_buddy_ops))
+		return byte_buddy_alloc_fast(heap, size, align, 0);
+	return NULL;
+}
+
 ALWAYS_INLINE void *alloc_locked(struct global_allocator *g, const struct byte_ops *ops,
 				 size_t size, size_t align, const void *caller)
 {
 	unsigned long state = mm_port_lock(&g->heap_lock);
-	void *p = is_fixed(ops, &byte_tlsf_ops) ? byte_tlsf_alloc_shortest(heap_of(g), size, align)
-						: NULL;
+	void *p = alloc_shortest(heap_of(g), ops, size, align);
 
 	if (unlikely(!p))
 		return alloc_rest(g, ops, size, align, state, caller);
@@ -976,20 +989,54 @@ OUT_OF_LINE enum alloc_result free_rest(struct global_allocator *g, const struct
 	return end_free(g, p, l, fault, live, caller ? caller : CALLER);
 }
 
-/* Of slab, that which needs no call; false: free_slow. */
-ALWAYS_INLINE bool free_pinned(struct global_allocator *g, void *p, size_t size, size_t align)
+/* This CPU has freed so much that it looks at what is in use. */
+OUT_OF_LINE enum alloc_result look_late(struct global_allocator *g)
 {
 	unsigned int cpu;
 	unsigned long state = mm_port_pin(&cpu);
-	bool done = byte_slab_dealloc_fast(heap_of(g), p, size, align, cpu);
+	bool due = trim_due(g, &g->cpu[cpu]);
 
-	if (likely(done))
-		count(&g->cpu[cpu].freed_bytes, size);
 	mm_port_unpin(state, cpu);
-	return done;
+	if (due)
+		trim_heap(g, false);
+	return ALLOC_OK;
 }
 
-/* Of TLSF. */
+/* Of slab. */
+ALWAYS_INLINE enum alloc_result free_pinned(struct global_allocator *g, const struct byte_ops *ops,
+					    void *p, size_t size, size_t align, bool live,
+					    const void *caller)
+{
+	unsigned int cpu;
+	unsigned long state = mm_port_pin(&cpu);
+	struct global_cpu *c = &g->cpu[cpu];
+	bool done = byte_slab_dealloc_fast(heap_of(g), p, size, align, cpu);
+	size_t freed = c->freed_bytes + size;
+	bool look = freed >= c->look_at;
+
+	if (likely(done))
+		mm_store_relaxed(&c->freed_bytes, freed);
+	mm_port_unpin(state, cpu);
+	if (unlikely(!done))
+		return free_slow(g, ops, p, size, align, live, caller);
+	return unlikely(look) ? look_late(g) : ALLOC_OK;
+}
+
+/* Has the engine a shortest path for frees under the lock? */
+ALWAYS_INLINE bool has_shortest_free(const struct byte_ops *ops)
+{
+	return is_fixed(ops, &byte_tlsf_ops) || is_fixed(ops, &byte_buddy_ops);
+}
+
+/* That path; false: ask the engine. */
+ALWAYS_INLINE bool free_shortest(struct byte_alloc *heap, const struct byte_ops *ops, void *p,
+				 size_t size, size_t align)
+{
+	if (is_fixed(ops, &byte_tlsf_ops))
+		return byte_tlsf_dealloc_shortest(heap, p, size, align);
+	return byte_buddy_dealloc_fast(heap, p, size, align, 0);
+}
+
 ALWAYS_INLINE enum alloc_result free_under_lock(struct global_allocator *g,
 						const struct byte_ops *ops, void *p, size_t size,
 						size_t align, bool live, const void *caller)
@@ -997,7 +1044,7 @@ ALWAYS_INLINE enum alloc_result free_under_lock(struct global_allocator *g,
 	unsigned long state = mm_port_lock(&g->heap_lock);
 	bool due;
 
-	if (unlikely(!byte_tlsf_dealloc_shortest(heap_of(g), p, size, align)))
+	if (unlikely(!free_shortest(heap_of(g), ops, p, size, align)))
 		return free_rest(g, ops, p, size, align, state, live, caller);
 	due = count_locked_free(g, size);
 	mm_port_unlock(&g->heap_lock, state);
@@ -1010,11 +1057,10 @@ ALWAYS_INLINE enum alloc_result free_bytes(struct global_allocator *g, const str
 {
 	bool live = global_debug_freeing(g, p, caller);
 
-	if (is_fixed(ops, &byte_tlsf_ops) && likely(is_small(g, size, align)))
+	if (has_shortest_free(ops) && likely(is_small(g, size, align)))
 		return free_under_lock(g, ops, p, size, align, live, caller);
-	if (is_fixed(ops, &byte_slab_ops) && likely(is_small(g, size, align)) &&
-	    likely(free_pinned(g, p, size, align)))
-		return ALLOC_OK;
+	if (is_fixed(ops, &byte_slab_ops) && likely(is_small(g, size, align)))
+		return free_pinned(g, ops, p, size, align, live, caller);
 	return free_slow(g, ops, p, size, align, live, caller);
 }
 
