@@ -403,32 +403,44 @@ static void isolate(struct slab_cpu *c, struct slab *s)
 		c->active[s->class] = &no_slab;
 }
 
-/*
- * Make some more objects, when none is free; level 2 and up in an order that differs.
- * Pre: the list is empty.
- */
+/* Link n objects that lie one behind the other. */
+static inline void chain(struct slab *s, uintptr_t first, size_t size, size_t n, uint64_t secret)
+{
+	uintptr_t link = object_link(s, (void *)first);
+
+	s->head = link;
+	for (; --n; first += size) {
+		link += size;
+		store_link((void *)first, link, secret);
+	}
+	store_link((void *)first, END, secret);
+}
+
+/* The same in an order that differs. Pre: n is a power of two above shuffle. */
+static void chain_shuffled(struct slab *s, uintptr_t first, size_t size, size_t n, uint64_t secret,
+			   size_t shuffle)
+{
+	for (size_t i = n; i-- > 0;)
+		push(s, (void *)(first + (i ^ shuffle) * size), secret);
+}
+
+/* Make some more objects, when none is free. Pre: the list is empty. */
 static bool carve(const struct byte_slab *a, struct slab *s)
 {
-	size_t size = object_size(s), n = s->count - s->carved, shuffle = 0;
+	size_t size = object_size(s), n = s->count - s->carved;
 	uintptr_t first = s->base + s->carved * size;
-	uintptr_t link = END;
-	uint64_t secret = a->secret;
 
 	if (!n)
 		return false;
-	if (n >= CARVE_BATCH) {
+	if (n > CARVE_BATCH)
 		n = CARVE_BATCH;
-		if (MM_HARDEN >= 2)
-			shuffle = mix(secret ^ first) & (CARVE_BATCH - 1);
-	}
-	for (size_t i = n; i-- > 0;) {
-		void *p = (void *)(first + (i ^ shuffle) * size);
-
-		poison(p, size);
-		store_link(p, link, secret);
-		link = object_link(s, p);
-	}
-	s->head = link;
+	for (size_t i = 0; MM_HARDEN >= 2 && i < n; i++)
+		poison((void *)(first + i * size), size);
+	if (MM_HARDEN >= 2 && n == CARVE_BATCH)
+		chain_shuffled(s, first, size, n, a->secret,
+			       mix(a->secret ^ first) & (CARVE_BATCH - 1));
+	else
+		chain(s, first, size, n, a->secret);
 	s->carved = (uint16_t)(s->carved + n);
 	__atomic_store_n(&s->limit, s->carved * (s->factor * (uint32_t)size), __ATOMIC_RELAXED);
 	return true;

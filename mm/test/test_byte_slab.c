@@ -300,3 +300,96 @@ SELFTEST(mm, slab_isolation)
 	CHECK(put(a, other, 48, 8) == MM_FAULT_NONE);
 	CHECK(!byte_slab_ops.check(a));
 }
+
+#define PIECE  ((size_t)32 * 1024)
+#define PIECES 100
+
+/* No number of pieces is too large, and every one of them goes back when it is free. */
+SELFTEST(mm, slab_many_pieces)
+{
+	char *memory = selftest_memory(PIECES * PIECE);
+	void **list = NULL, **p, *start;
+	struct byte_alloc *a = &slab.base;
+	size_t nbytes, live = 0, taken = 0;
+
+	slab.base.ops = &byte_slab_ops;
+	CHECK(memory && byte_slab_ops.init(a, memory, PIECE) == ALLOC_OK);
+	for (size_t i = 1; i < PIECES; i++)
+		CHECK(byte_slab_ops.add_memory(a, memory + i * PIECE, PIECE) == ALLOC_OK);
+	while ((p = get(a, 1000, 8))) {
+		*p = list;
+		list = p;
+		live++;
+	}
+	CHECK(live >= PIECES * 20 && !byte_slab_ops.check(a));
+	while ((p = list)) {
+		list = *p;
+		CHECK(put(a, p, 1000, 8) == MM_FAULT_NONE);
+	}
+	CHECK(!byte_slab_ops.check(a) && !byte_slab_ops.used_bytes(a));
+	for (; byte_slab_ops.take_free(a, &start, &nbytes); taken++)
+		CHECK(nbytes == PIECE && !((size_t)((char *)start - memory) % PIECE));
+	CHECK(taken == PIECES && !byte_slab_ops.total_bytes(a));
+}
+
+/* A piece is not cleared, and what lies in it by chance does no harm. */
+SELFTEST(mm, slab_lazy_setup)
+{
+	size_t nbytes = (size_t)4 << 20, written = 0;
+	unsigned char *memory = selftest_memory(nbytes), *large, *behind;
+	struct byte_alloc *a = &slab.base;
+
+	CHECK(memory);
+	__builtin_memset(memory, 0xa5, nbytes);
+	slab.base.ops = &byte_slab_ops;
+	CHECK(byte_slab_ops.init(a, memory, nbytes) == ALLOC_OK);
+	for (size_t i = 0; i < nbytes; i++)
+		written += memory[i] != 0xa5;
+	CHECK(written < 512);
+	large = get(a, (size_t)2 << 20, 8);
+	behind = get(a, 100, 8);
+	CHECK(large && behind && !byte_slab_ops.check(a));
+	for (size_t at = MM_PAGE_SIZE; at < (size_t)2 << 20; at += MM_PAGE_SIZE)
+		CHECK(put(a, large + at, 100, 8) == MM_FAULT_FOREIGN);
+	CHECK(put(a, behind, 100, 8) == MM_FAULT_NONE);
+	CHECK(put(a, large, (size_t)2 << 20, 8) == MM_FAULT_NONE);
+	CHECK(!byte_slab_ops.check(a) && !byte_slab_ops.used_bytes(a));
+}
+
+/* Rounding takes at most an eighth, of what is not tiny. */
+SELFTEST(mm, slab_classes)
+{
+	struct byte_alloc *a = fresh((size_t)2 << 20);
+	size_t canary = MM_HARDEN >= 2 ? 8 : 0;
+
+	CHECK(a);
+	for (size_t size = 9; size + canary <= BYTE_SLAB_MAX; size++) {
+		void *p = get(a, size, 1);
+		size_t held = p ? byte_slab_ops.block_size(a, p) : 0;
+
+		CHECK(held >= size && (held - size) * 8 <= size + canary + 64);
+		CHECK(put(a, p, size, 1) == MM_FAULT_NONE);
+	}
+}
+
+/* Level 3: a write to the first byte of what waits is found when it has waited long enough. */
+SELFTEST(mm, slab_write_in_quarantine)
+{
+	struct byte_alloc *a = fresh(HEAP_BYTES);
+	unsigned long before = mm_fault_count();
+	char *p;
+
+	if (MM_HARDEN < 3) {
+		selftest_skip("only level 3 has a quarantine");
+		return;
+	}
+	CHECK(a && (p = get(a, 100, 8)));
+	CHECK(put(a, p, 100, 8) == MM_FAULT_NONE);
+	p[0] = 'x';
+	mm_fault_expect(true);
+	for (int i = 0; i < BYTE_SLAB_WAITING; i++)
+		CHECK(put(a, get(a, 200, 8), 200, 8) == MM_FAULT_NONE);
+	mm_fault_expect(false);
+	CHECK(mm_fault_count() == before + 1);
+	CHECK(mm_fault_last().kind == MM_FAULT_WRITE_AFTER_FREE && mm_fault_last().ptr == p);
+}
