@@ -243,7 +243,7 @@ SELFTEST(mm, tlsf_many_pieces)
 	static uint8_t *p[BLOCKS];
 	const size_t part = POOL / PIECES / 64 * 64;
 	uint8_t *mem = selftest_memory(POOL);
-	struct byte_alloc *a = start(mem + 50 * part, part);
+	struct byte_alloc *a = mem ? start(mem + 50 * part, part) : NULL;
 	uint64_t random = 11;
 	size_t nbytes, taken = 0;
 	void *at;
