@@ -126,6 +126,12 @@ static struct byte_alloc *heap_of(struct global_allocator *g)
 	return &g->heap.base;
 }
 
+/* An allocator that is all zero is one over the engine of the build. */
+static inline const struct byte_ops *engine_of(const struct global_allocator *g)
+{
+	return g->heap.base.ops ? g->heap.base.ops : &MM_GLOBAL_ENGINE;
+}
+
 /* --- Reports --- */
 
 static enum alloc_result result_of(enum mm_fault_kind fault)
@@ -336,6 +342,7 @@ static enum alloc_result heap_add(struct global_allocator *g, void *start, size_
 
 	if (g->small_limit)
 		return heap->ops->add_memory(heap, start, nbytes);
+	heap->ops = engine_of(g);
 	if (heap->ops->init(heap, start, nbytes) != ALLOC_OK)
 		return ALLOC_NO_MEMORY;
 	__atomic_store_n(&g->small_limit, GLOBAL_LARGE_SIZE, __ATOMIC_RELEASE);
@@ -364,7 +371,7 @@ static void *heap_add_and_alloc(struct global_allocator *g, virt_addr_t piece, s
 static size_t heap_block_size(struct global_allocator *g, const void *p)
 {
 	unsigned long state = mm_port_lock(&g->heap_lock);
-	size_t n = g->small_limit ? heap_of(g)->ops->block_size(heap_of(g), p) : 0;
+	size_t n = g->small_limit ? engine_of(g)->block_size(heap_of(g), p) : 0;
 
 	mm_port_unlock(&g->heap_lock, state);
 	return n;
@@ -421,7 +428,7 @@ static bool take_free_piece(struct global_allocator *g, bool all, void **start, 
 
 	if (!taken)
 		mm_store_relaxed(&g->trim_below,
-				 min_size(heap_used(g) / 2, heap->ops->total_bytes(heap) / 4));
+				 min_size(heap_used(g) / 2, engine_of(g)->total_bytes(heap) / 4));
 	mm_port_unlock(&g->heap_lock, state);
 	return taken;
 }
@@ -429,7 +436,7 @@ static bool take_free_piece(struct global_allocator *g, bool all, void **start, 
 static bool heap_is_empty(struct global_allocator *g)
 {
 	unsigned long state = mm_port_lock(&g->heap_lock);
-	bool empty = !heap_of(g)->ops->total_bytes(heap_of(g));
+	bool empty = !engine_of(g)->total_bytes(heap_of(g));
 
 	mm_port_unlock(&g->heap_lock, state);
 	return empty;
@@ -735,7 +742,7 @@ OUT_OF_LINE enum alloc_result refuse(struct global_allocator *g, const void *p, 
 {
 	struct mm_fault fault = {
 		.kind = diagnose(g, p, l, kind),
-		.allocator = heap_of(g)->ops->name,
+		.allocator = engine_of(g)->name,
 		.ptr = p,
 		.layout = l,
 		.caller = caller,
@@ -1066,13 +1073,13 @@ ALWAYS_INLINE enum alloc_result free_bytes(struct global_allocator *g, const str
 
 void *global_allocator_alloc_bytes(struct global_allocator *g, size_t size, size_t align)
 {
-	return alloc_bytes(g, heap_of(g)->ops, size, align, PASSED_CALLER);
+	return alloc_bytes(g, engine_of(g), size, align, PASSED_CALLER);
 }
 
 enum alloc_result global_allocator_dealloc_bytes(struct global_allocator *g, void *p, size_t size,
 						 size_t align)
 {
-	return free_bytes(g, heap_of(g)->ops, p, size, align, PASSED_CALLER);
+	return free_bytes(g, engine_of(g), p, size, align, PASSED_CALLER);
 }
 
 /* --- Bytes: the other forms --- */
@@ -1080,7 +1087,7 @@ enum alloc_result global_allocator_dealloc_bytes(struct global_allocator *g, voi
 static enum alloc_result alloc_zeroed(struct global_allocator *g, struct layout l, void **out,
 				      const void *caller)
 {
-	void *p = alloc_bytes(g, heap_of(g)->ops, l.size, l.align, caller);
+	void *p = alloc_bytes(g, engine_of(g), l.size, l.align, caller);
 
 	if (!p)
 		return alloc_failure(l);
@@ -1144,13 +1151,13 @@ static enum alloc_result move_block(struct global_allocator *g, void *p, struct 
 
 	if (fault != MM_FAULT_NONE)
 		return refuse(g, p, old, fault, caller);
-	q = alloc_bytes(g, heap_of(g)->ops, new.size, new.align, caller);
+	q = alloc_bytes(g, engine_of(g), new.size, new.align, caller);
 	if (!q)
 		return ALLOC_NO_MEMORY;
 	__builtin_memcpy(q, p, min_size(old.size, new.size));
-	r = free_bytes(g, heap_of(g)->ops, p, old.size, old.align, caller);
+	r = free_bytes(g, engine_of(g), p, old.size, old.align, caller);
 	if (r != ALLOC_OK) {
-		(void)free_bytes(g, heap_of(g)->ops, q, new.size, new.align, caller);
+		(void)free_bytes(g, engine_of(g), q, new.size, new.align, caller);
 		return r;
 	}
 	*out = q;
@@ -1289,7 +1296,7 @@ enum alloc_result global_allocator_dealloc_heap_pages(struct global_allocator *g
 
 const char *global_allocator_name(const struct global_allocator *g)
 {
-	return g->heap.base.ops->name;
+	return engine_of(g)->name;
 }
 
 size_t global_allocator_used_bytes(struct global_allocator *g)
@@ -1307,7 +1314,7 @@ size_t global_allocator_used_bytes(struct global_allocator *g)
 size_t global_allocator_available_bytes(struct global_allocator *g)
 {
 	unsigned long state = mm_port_lock(&g->heap_lock);
-	size_t n = g->small_limit ? heap_of(g)->ops->available_bytes(heap_of(g)) : 0;
+	size_t n = g->small_limit ? engine_of(g)->available_bytes(heap_of(g)) : 0;
 
 	mm_port_unlock(&g->heap_lock, state);
 	return n;
@@ -1358,7 +1365,7 @@ bool global_allocator_region_of(struct global_allocator *g, virt_addr_t va,
 const void *global_allocator_check(struct global_allocator *g)
 {
 	unsigned long state = mm_port_lock(&g->heap_lock);
-	const void *broken = g->small_limit ? heap_of(g)->ops->check(heap_of(g)) : NULL;
+	const void *broken = g->small_limit ? engine_of(g)->check(heap_of(g)) : NULL;
 
 	mm_port_unlock(&g->heap_lock, state);
 	if (broken)
@@ -1428,7 +1435,8 @@ enum alloc_result global_allocator_add_memory(struct global_allocator *g, virt_a
 
 /* --- The static instance --- */
 
-static struct global_allocator instance = GLOBAL_ALLOCATOR_INIT(&MM_GLOBAL_ENGINE);
+/* All zero, so that an image does not carry it. */
+static struct global_allocator instance;
 
 struct global_allocator *global_allocator(void)
 {

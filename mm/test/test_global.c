@@ -99,16 +99,38 @@ static bool filled(const uint8_t *p, size_t nbytes, uint8_t seed)
 
 /* --- Start --- */
 
-static int check_names(uint8_t *mem)
+static bool same_text(const char *a, const char *b)
 {
-	(void)mem;
-	CHECK_OR(global_allocator_name(g) == g->heap.base.ops->name, -1);
-	return 0;
+	return !__builtin_strcmp(a, b);
 }
 
 SELFTEST(mm, global_name)
 {
-	each_engine(check_names);
+	static const char *const names[NENGINES] = {"TLSF", "slab", "buddy"};
+
+	for (size_t i = 0; i < NENGINES; i++) {
+		empty(engines[i]);
+		CHECK(same_text(global_allocator_name(g), names[i]));
+	}
+}
+
+/* The static instance is one, too. */
+SELFTEST(mm, global_all_zero)
+{
+	uint8_t *mem = selftest_memory(REGION), local;
+
+	if (!mem) {
+		selftest_skip("not enough memory");
+		return;
+	}
+	empty(NULL);
+	CHECK(same_text(global_allocator_name(g), global_allocator_name(global_allocator())));
+	CHECK(!get(64, 8) && !get(GLOBAL_LARGE_SIZE * 2, 8) && !put(&local, 64, 8));
+	CHECK(!global_allocator_used_bytes(g) && !global_allocator_available_bytes(g));
+	global_allocator_trim(g);
+	CHECK(global_allocator_init(g, virt_addr(mem), REGION) == ALLOC_OK);
+	CHECK(get(64, 8) && healthy());
+	empty(NULL);
 }
 
 static int check_init(uint8_t *mem)

@@ -73,7 +73,10 @@ struct global_allocator {
 #endif
 };
 
-/* Constant initialiser: an empty allocator over the given engine (&byte_tlsf_ops, ...). */
+/*
+ * Constant initialiser: an empty allocator over the given engine (&byte_tlsf_ops, ...).
+ * All zero is one over the engine of the build, and takes no room in an image.
+ */
 #define GLOBAL_ALLOCATOR_INIT(engine_ops)     \
 	{                                     \
 		.heap.base.ops = (engine_ops) \
