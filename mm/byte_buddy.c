@@ -20,7 +20,7 @@
  * The nodes lie at the start of each piece of memory, out of the reach of writes past an end, and
  * nothing lies in free memory: so no write after free can lead the engine astray, and
  * a node is written when the first of its children is split off, not before, so that adding
- * memory costs a few nodes along its two edges, whatever its size.
+ * memory costs a few nodes along its two edges, and a byte for each chunk.
  *
  * Trimming. Rounding 5 units up to 8 would waste a third of memory. A request takes just the
  * children that it needs, 5 bits of a granule: the buddies of 4 units and of 1. Those of a
@@ -39,23 +39,32 @@
  * takes the last one. When there is none, and room for several, a request takes
  * up to REFILL runs at once. A granule into which runs are freed is settled only when others need
  * its place among those that wait for it, so that many frees to one granule cost one.
- * Nothing of this is unbounded: when a search finds nothing, all that waits is merged
- * before it gives up, which is at most so much as the stacks hold.
+ * When a search finds nothing, all that waits is merged, and places that are not aligned or
+ * are free only in part are looked at, before the request fails.
  *
  * Worst case. No step is repeated for orders, blocks or pieces, but for levels, of which a piece
- * of 250 MiB has four: a request settles each node on the way down to it, a free on
- * the way up. Pieces are found in a tree by address.
+ * of 250 MiB has four: a request settles each node on the way down to it and along its last
+ * part, a free on the way up. Pieces are found in a tree by address. On recorded traces the usual
+ * operation takes 30 instructions and the slowest 640 to 1,100, those of megabytes that end
+ * in the middle of a granule. A request that would fail costs in addition the release of
+ * what is parked, 15 runs of each length at most, and a look at TIGHT_NODES nodes.
+ *
+ * Memory. On the recorded traces a region of 1.25 times the peak suffices, and as much
+ * on synthetic ones, for the exact length is taken, the tightest node first, and of nodes that fit
+ * alike the lowest.
  *
  * Hardening: 0 trusts the caller. 1 checks state, start and length of every block that is
- * freed, in the marks; a byte for each chunk tells whether they were ever written. 2 adds a word at
- * the end of each allocation that holds the size asked for, and poison in free memory, which is
- * verified before reuse. 3 keeps freed blocks back in a quarantine, and verifies everything every
- * few operations.
+ * freed, in the marks; a byte for each chunk tells whether they were ever written. 2 adds a
+ * word at the end of each allocation that holds the size asked for, and poison in free
+ * memory, which is verified before reuse. 3 keeps freed blocks back in a quarantine, and
+ * verifies everything every few operations.
  *
- * Shortcomings: only a length that is a power of two is aligned to its length. A run does not cross
- * nodes: a request just above half of one may find none though two halves are free
- * side by side. A piece below 64 KiB loses 2 KiB of it for nodes. The stacks are
- * 32 KiB of static memory.
+ * Shortcomings: only a length that is a power of two is aligned to its length. A run does not
+ * cross nodes, and lengths just above a granule or a chunk break the next one, so that a heap full
+ * of such blocks needs up to a half more than they hold. Blocks above 4 KiB are never
+ * parked: they settle two to four nodes each time, some 200 to 400 instructions. A
+ * piece loses 2 KiB for nodes, which is much of a small one, and the stacks are 32 KiB of
+ * static memory. Adding a piece writes a byte for each 64 KiB of it.
  */
 #include <mm/byte_buddy.h>
 
