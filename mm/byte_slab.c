@@ -967,10 +967,11 @@ static enum mm_fault_kind byte_slab_dealloc_local(struct byte_alloc *base, void 
 {
 	struct byte_slab *a = slab_of(base);
 	struct slab_cpu *c = &a->cpu[cpu];
-	struct slab *s = slab_in_windows(a, cpu, p);
+	struct slab *s;
 
 	if (size > BYTE_SLAB_MAX)
 		return MM_FAULT_KINDS;
+	s = slab_in_windows(a, cpu, p);
 	if (MM_HARDEN < 2 && may_free(a, s, p, size, align, cpu)) {
 		free_own(a, c, s, p);
 		return MM_FAULT_NONE;
