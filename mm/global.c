@@ -349,6 +349,14 @@ static enum alloc_result heap_add(struct global_allocator *g, void *start, size_
 	return ALLOC_OK;
 }
 
+/* From now on look for free pieces below so many bytes in use, or a quarter of the heap. */
+static void set_trim_limit(struct global_allocator *g, size_t limit)
+{
+	size_t total = engine_of(g)->total_bytes(heap_of(g));
+
+	mm_store_relaxed(&g->trim_below, total > KEPT_HEAP_SIZE ? min_size(limit, total / 4) : 0);
+}
+
 /* Add a piece and serve a request from it before anyone else can. */
 static void *heap_add_and_alloc(struct global_allocator *g, virt_addr_t piece, size_t npages,
 				struct layout l)
@@ -360,7 +368,7 @@ static void *heap_add_and_alloc(struct global_allocator *g, virt_addr_t piece, s
 
 	if (p)
 		count(&g->cpu[LOCKED].allocated_bytes, l.size);
-	mm_store_relaxed(&g->trim_below, heap->ops->total_bytes(heap) / 4);
+	set_trim_limit(g, SIZE_MAX);
 	mm_port_unlock(&g->heap_lock, state);
 	if (r != ALLOC_OK)
 		put_own_pages(g, piece, npages);
@@ -427,8 +435,7 @@ static bool take_free_piece(struct global_allocator *g, bool all, void **start, 
 		     heap->ops->take_free(heap, start, nbytes);
 
 	if (!taken)
-		mm_store_relaxed(&g->trim_below,
-				 min_size(heap_used(g) / 2, engine_of(g)->total_bytes(heap) / 4));
+		set_trim_limit(g, heap_used(g) / 2);
 	mm_port_unlock(&g->heap_lock, state);
 	return taken;
 }
@@ -884,7 +891,7 @@ static bool trim_due(struct global_allocator *g, struct global_cpu *c)
 	limit = mm_load_relaxed(&g->trim_below);
 	if (used < limit)
 		return true;
-	step = limit ? max_size((used - limit) / 4, limit / 8) : TRIM_STEP;
+	step = limit ? max_size((used - limit) / 4, limit / 8 + 1024) : TRIM_STEP;
 	c->look_at = c->freed_bytes + min_size(step, TRIM_STEP);
 	return false;
 }
