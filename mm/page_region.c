@@ -58,7 +58,8 @@
  * free group, the usual case, go by a direct path (get_in_group) that looks at one word of the
  * bitmap and one of the states. Bounded: no loop goes over pages or runs but those of the request
  * itself; a search reads at most eight nodes a level, after at most four chunks were summed up
- * (tests/host/test_page_worst.c counts). *
+ * (tests/host/test_page_worst.c counts).
+ *
  * Metadata: 640 bytes a chunk, 2 KiB of states, 110 bytes for the tree, and the sets; 0.0168 %.
  *
  * Shortcomings: exactness at odd alignments, as said. Counting and marking states and
