@@ -23,7 +23,7 @@ VARIANTS = (
     {"HARDEN": "2", "ALLOC": "buddy"},
     {"HARDEN": "3", "ALLOC": "tlsf"},
 )
-CC = "clang -fprofile-instr-generate -fcoverage-mapping"
+CC = "clang -fprofile-instr-generate -fcoverage-mapping -DCOVERAGE"
 SOURCES = sorted(glob.glob("mm/*.[ch]") + glob.glob("mm/include/mm/*.h"))
 
 FILE = re.compile(r"^(/.*):$")
@@ -43,7 +43,7 @@ def measure(variant, directory):
         subprocess.run(["make", "-s", f"-j{os.cpu_count()}", binary, f"HB={build}", "HOST_SAN=none",
                         f"HOSTCC={CC}"] + settings, check=True, stdout=log)
         done = subprocess.run([binary], env=dict(os.environ, LLVM_PROFILE_FILE=profile + ".raw"),
-                              stdout=log, stderr=log, check=False, timeout=300)
+                              stdout=log, stderr=log, check=False, timeout=600)
     if done.returncode:
         sys.exit(f"coverage: tests fail, see {log.name}")
     subprocess.run(["llvm-profdata", "merge", "-o", profile, profile + ".raw"], check=True)

@@ -18,8 +18,8 @@
 
 #define BASE ((uintptr_t)1 << 44)
 
-/* Is every access checked? Then there are many more instructions, and fewer cases. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+/* Is every access checked, or every branch counted? Then there are many more instructions. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(COVERAGE)
 #define SANITIZED 1
 #elif defined(__has_feature)
 #define SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
