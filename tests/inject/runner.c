@@ -54,6 +54,7 @@ static const char *const breaks_memory[] = {
 	"mm/*broken*",
 	"mm/*isolation*",
 	"mm/*poison*",
+	"mm/*write_in_quarantine",
 	"mm/cache_threads_double_free", /* of two frees at once the ledger may take the other */
 };
 
