@@ -20,7 +20,8 @@
  * A window shows a CPU a part of one piece of memory. It has sixteen of them, the
  * first of which is looked into on the shortest path, the others on the next one;
  * the locked free puts the place where it found an object to the front. They
- * change under the lock alone; who takes a piece away closes them.
+ * change under the lock alone; who takes a piece away closes them. Every 64th
+ * free that only another window shows takes the lock, to put that one first.
  *
  * Between CPUs there are two lock-free hand-overs:
  *   remote    objects freed by others: a stack per slab, pushed with one
@@ -79,6 +80,7 @@
 #define RETURNED_PAGES	64u /* that may wait for a slab of the same length */
 #define SLABS_TO_DOUBLE 4u  /* of a class: from there on they are larger */
 #define INBOX_BATCH	8u
+#define MISSES_TO_LEARN 64u /* frees that the first window did not show */
 #define END		(MM_HARDEN ? (uintptr_t)0x51ab0e4d51ab0e4d : 0) /* behind the last object */
 #define NEVER		UINT16_MAX
 #define BROKEN		SIZE_MAX
@@ -949,6 +951,12 @@ static struct slab *slab_in_windows(const struct byte_slab *a, unsigned int cpu,
 	return s;
 }
 
+/* Was an object of s found in other windows than the first often enough? */
+static bool time_to_learn(struct slab_cpu *c, const struct slab *s, const void *p)
+{
+	return slab_in_window(&c->window, p) != s && ++c->misses % MISSES_TO_LEARN == 0;
+}
+
 bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_t align,
 			    unsigned int cpu)
 {
@@ -973,6 +981,8 @@ static enum mm_fault_kind byte_slab_dealloc_local(struct byte_alloc *base, void 
 		return MM_FAULT_KINDS;
 	s = slab_in_windows(a, cpu, p);
 	if (MM_HARDEN < 2 && may_free(a, s, p, size, align, cpu)) {
+		if (time_to_learn(c, s, p))
+			return MM_FAULT_KINDS;
 		free_own(a, c, s, p);
 		return MM_FAULT_NONE;
 	}

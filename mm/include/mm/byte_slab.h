@@ -43,6 +43,7 @@ struct slab_cpu {
 	unsigned int index;
 	uint32_t slabs[BYTE_SLAB_CLASSES]; /* how many it has */
 	unsigned int oldest;		   /* in the quarantine */
+	unsigned int misses; /* frees that only another window than the first showed */
 	struct slab_waiting quarantine[BYTE_SLAB_WAITING];
 	/* What others write is on a line of its own. */
 	__attribute__((aligned(64))) struct slab *inbox; /* atomic: slabs with remote frees */
