@@ -639,17 +639,18 @@ static size_t pages_of_next(const struct slab_cpu *c, size_t class)
 	return n;
 }
 
-/* An empty slab that a CPU gave up, or NULL. Pre: locked. */
-static struct slab *take_returned(struct byte_slab *a)
+/* An empty slab of so many pages that a CPU gave up (0: of any length), or NULL. Pre: locked. */
+static struct slab *take_returned(struct byte_slab *a, size_t npages)
 {
 	struct slab *s = __atomic_load_n(&a->returned, __ATOMIC_ACQUIRE);
 
 	/* Only the lock holder pops, so the top cannot come back changed. */
-	while (s && !__atomic_compare_exchange_n(&a->returned, &s, s->next, false, __ATOMIC_ACQUIRE,
-						 __ATOMIC_ACQUIRE))
-		;
-	if (s)
-		__atomic_fetch_sub(&a->returned_pages, s->npages, __ATOMIC_RELAXED);
+	do
+		if (!s || (npages && s->npages != npages))
+			return NULL;
+	while (!__atomic_compare_exchange_n(&a->returned, &s, s->next, false, __ATOMIC_ACQUIRE,
+					    __ATOMIC_ACQUIRE));
+	__atomic_fetch_sub(&a->returned_pages, s->npages, __ATOMIC_RELAXED);
 	return s;
 }
 
@@ -658,17 +659,17 @@ static void collect(struct byte_slab *a, size_t n)
 {
 	struct slab *s;
 
-	while (n-- && (s = take_returned(a)))
+	while (n-- && (s = take_returned(a, 0)))
 		slab_span_put(a, s);
 }
 
 /* Pages for a slab: such as were returned, as they are, or new ones. */
 static struct slab *slab_pages(struct byte_slab *a, size_t npages)
 {
-	struct slab *s = __atomic_load_n(&a->returned, __ATOMIC_ACQUIRE);
+	struct slab *s = take_returned(a, npages);
 
-	if (s && s->npages == npages)
-		return take_returned(a);
+	if (s)
+		return s;
 	if (__atomic_load_n(&a->returned_pages, __ATOMIC_RELAXED) > RETURNED_PAGES)
 		collect(a, 1);
 	s = slab_span_get(a, npages, MM_PAGE_SIZE);
@@ -768,6 +769,9 @@ static void *alloc_object(struct byte_slab *a, struct slab_cpu *c, size_t class)
 	if (!slab_new(a, c, class, pages_of_next(c, class)) &&
 	    !slab_new(a, c, class, classes[class].npages)) {
 		trim(a, c);
+		p = alloc_own(a, c, class); /* the trim may have freed objects of the active slab */
+		if (p)
+			return p;
 		slab_new(a, c, class, classes[class].npages);
 	}
 	return alloc_own(a, c, class);
