@@ -196,7 +196,15 @@ SELFTEST(mm, buddy_bounded_work)
 }
 #endif
 
-/* The last part of a block may lie in a child that others are in too, when nothing else is free. */
+static bool same_node(const void *a, const void *b, size_t node_bytes)
+{
+	return ((uintptr_t)a ^ (uintptr_t)b) < node_bytes;
+}
+
+/*
+ * The last part of a block may lie in a child that others are in too, when nothing else
+ * is free; both are children of one node.
+ */
 SELFTEST(mm, buddy_uses_partly_split_children)
 {
 	const struct byte_ops *ops = &byte_buddy_ops;
@@ -209,7 +217,8 @@ SELFTEST(mm, buddy_uses_partly_split_children)
 	while (n < POOL / chunk && (p[n] = ops->alloc(a, chunk - 8, 8)))
 		n++;
 	for (size_t i = 0; i < n * n; i++)
-		whole = p[i / n] == p[i % n] + chunk ? p[i % n] : whole;
+		if (p[i / n] == p[i % n] + chunk && same_node(p[i / n], p[i % n], 64 * chunk))
+			whole = p[i % n];
 	CHECK(whole);
 	while (ops->alloc(a, 1000, 8))
 		;
