@@ -153,7 +153,8 @@ static int check_init(uint8_t *mem)
 	/* Larger than MIN_HEAP_SIZE, but not once the metadata are taken. */
 	CHECK_OR(global_allocator_init(g, start, MIN_HEAP_SIZE + 1) == ALLOC_NO_MEMORY, -1);
 	CHECK_OR(!global_allocator_used_pages(g) && !global_allocator_available_pages(g), -1);
-	CHECK_OR(global_allocator_init(g, start, MIN_HEAP_SIZE + MM_PAGE_SIZE) == ALLOC_OK, -1);
+	/* A page of them, or two where the region lies across the border of two chunks. */
+	CHECK_OR(global_allocator_init(g, start, MIN_HEAP_SIZE + 2 * MM_PAGE_SIZE) == ALLOC_OK, -1);
 	CHECK_OR(get(64, 8), -1);
 	return 0;
 }

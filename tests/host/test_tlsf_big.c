@@ -61,6 +61,8 @@ SELFTEST(mm, tlsf_map_of_a_huge_piece)
 	const size_t pool = GIB, dirty = 48 << 20;
 	uint64_t random = 5;
 	uint8_t *memory;
+	void *at;
+	size_t nbytes;
 
 	if (MM_HARDEN >= 2) {
 		selftest_skip("poison would touch all of it");
@@ -92,5 +94,6 @@ SELFTEST(mm, tlsf_map_of_a_huge_piece)
 	for (size_t j = 0; j < BLOCKS; j++)
 		CHECK(!p[j] || !ops->dealloc(&heap.base, p[j], size[j], 8));
 	CHECK(!ops->check(&heap.base) && !ops->used_bytes(&heap.base));
+	CHECK(ops->take_free(&heap.base, &at, &nbytes) && at == memory && nbytes == pool);
 	munmap(memory, pool);
 }
