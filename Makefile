@@ -298,15 +298,17 @@ fuzz-mm: $(FUZZ_TARGETS:%=$(FUZZ_DIR)/%)
 # --- Worst case ---------------------------------------------------------------
 
 # Instructions of the worst operations of TLSF, counted one by one, against their bounds.
-worst-test: build/worst/tlsf-0 build/worst/tlsf-1
-	$(Q)for t in $^; do $$t || exit 1; done
+worst-test: worst-test-0 worst-test-1
+
+worst-test-0 worst-test-1: worst-test-%: build/worst/tlsf-%
+	$(Q)$<
 
 build/worst/tlsf-%: tests/worst/tlsf_worst.c mm/byte_tlsf.c mm/bits.c mm/fault.c tests/host/mm_port_host.c $(wildcard mm/*.h mm/include/mm/*.h)
 	$(call say,HOSTCC,$@)
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) $(WARN) -O2 -DMM_HARDEN=$* -DMM_FAST_BITS=1 -Imm/include -Itests/host -o $@ $(filter %.c,$^) -lpthread
 
-.PHONY: worst-test
+.PHONY: worst-test worst-test-0 worst-test-1
 
 # --- Benchmarks (docs/benchmarks.md) ------------------------------------------
 

@@ -61,18 +61,13 @@ step "worst operations of TLSF" make "$jobs" worst-test
 for level in 0 1 2 3; do
     host "host tests, hardening $level" make "$jobs" host-test HARDEN=$level
 done
-for level in 1 3; do
-    step "every allocation fails, hardening $level" make "$jobs" inject-test HARDEN=$level
-done
+step "every allocation fails" make "$jobs" inject-test
 host "host tests, clang" make "$jobs" host-test HOSTCC=clang HB=build/host-clang
 host "host tests, threads under TSan" make "$jobs" host-test HOST_SAN=thread FILTER='mm/*threads*'
-for engine in tlsf slab buddy; do
-    step "library and its embedding, $engine" make "$jobs" embed-test ALLOC=$engine
-done
+step "library and its embedding" make "$jobs" embed-test
 step "programs over the preloaded malloc" make "$jobs" preload-test
 step "fuzzers, 3 s each" make fuzz-mm FUZZ_SECONDS=3
 step "table of misuse" make misuse-test
-step "coverage of mm/" make coverage
 step "benchmark tools" make "$jobs" bench-test
 step "device trees against libfdt" make fdt-test FDT_MUTATIONS=100000
 if [ "${BOOT:-yes}" != no ]; then

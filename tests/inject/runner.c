@@ -28,7 +28,7 @@
 
 #define GLOBAL_MEMORY ((size_t)32 << 20)
 #define MOST_RUNS     100u	  /* of a test, for each kind of failure, */
-#define MOST_NS	      3000000000u /* and how long they may take together */
+#define MOST_NS	      1000000000u /* and how long they may take together */
 #define TIME_LIMIT    60u	  /* seconds, for one run */
 
 extern const struct selftest __start_selftests[], __stop_selftests[];

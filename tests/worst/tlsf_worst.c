@@ -258,7 +258,7 @@ static unsigned int next_random(void)
 
 static void random_operations(void)
 {
-	enum { SLOTS = 2000, COUNTED = 1500 };
+	enum { SLOTS = 2000, COUNTED = 500 };
 	static void *p[SLOTS];
 	static size_t size[SLOTS];
 
