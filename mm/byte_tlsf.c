@@ -857,6 +857,15 @@ HOT void list_split(struct byte_tlsf *h, struct tlsf_block *b, size_t was, struc
 		list_insert(h, rest, list_of(nbytes));
 }
 
+/* The same for a crumb, which is in no list. */
+static void crumb_split(struct byte_tlsf *h, struct tlsf_block *rest, size_t nbytes)
+{
+	if (!nbytes)
+		return;
+	map_prepare(h, (uintptr_t)rest);
+	set_tags(rest, nbytes);
+}
+
 /* Take the first `need` bytes of a free block in view, for a request of `size`. */
 COLD void *take(struct byte_tlsf *h, struct tlsf_block *b, size_t need, size_t size)
 {
@@ -867,7 +876,9 @@ COLD void *take(struct byte_tlsf *h, struct tlsf_block *b, size_t need, size_t s
 	if (is_whole(h, b, nbytes))
 		piece_remove_empty(h->current);
 	h->free_bytes -= need;
-	if (nbytes == need)
+	if (nbytes < MIN_BLOCK)
+		crumb_split(h, block_at(end), nbytes - need);
+	else if (nbytes == need)
 		list_remove(h, b, nbytes);
 	else
 		list_split(h, b, nbytes, block_at(end), nbytes - need);

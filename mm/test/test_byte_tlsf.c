@@ -271,6 +271,27 @@ SELFTEST(mm, tlsf_many_pieces)
 	CHECK(taken >= PIECES * part - part && !ops->total_bytes(a));
 }
 
+/* What a block gives up or takes back may be a crumb, too small for a list. */
+SELFTEST(mm, tlsf_resize_by_crumbs)
+{
+	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
+	uint8_t *p, *q;
+
+	CHECK(a);
+	for (size_t step = 8; step <= 32; step += 8)
+		for (size_t part = 8; part <= step; part += 8) {
+			size_t used = ops->used_bytes(a), size = 80;
+
+			CHECK((p = ops->alloc(a, size, 8)) && (q = ops->alloc(a, 80, 8)));
+			CHECK(ops->resize(a, p, size, 8, size - step) && !ops->check(a));
+			CHECK(ops->resize(a, p, size - step, 8, size - step + part));
+			CHECK(!ops->check(a));
+			CHECK(ops->resize(a, p, size - step + part, 8, size) && !ops->check(a));
+			CHECK(!ops->dealloc(a, p, size, 8) && !ops->dealloc(a, q, 80, 8));
+			CHECK(ops->used_bytes(a) == used && !ops->check(a));
+		}
+}
+
 SELFTEST(mm, tlsf_resize)
 {
 	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
