@@ -518,7 +518,8 @@ embed-test:
 PRELOAD_DIR   := build/preload
 PRELOAD_FLAGS = $(WARN) $(O2) -g -fPIC -flto -fvisibility=hidden -fno-builtin-malloc -fno-builtin-calloc $(INC_mm) \
 		$(MM_DEFS) -DMM_FAST_BITS=1 -DMM_MAX_CPUS=16 -DMM_PORT_INLINE='"../../../tests/preload/port_preload.h"'
-PRELOAD_LIBS  := $(ENGINES:%=$(PRELOAD_DIR)/libmica-preload-%.so)
+PRELOAD_ENGINES ?= $(ENGINES)
+PRELOAD_LIBS  := $(PRELOAD_ENGINES:%=$(PRELOAD_DIR)/libmica-preload-%.so)
 
 $(PRELOAD_DIR)/flags: FORCE
 	@mkdir -p $(@D)
