@@ -902,6 +902,26 @@ static inline void occupy(struct byte_buddy *h, struct buddy_piece *piece, uintp
 	occupy_tail(h, piece, addr + (units << UNIT_SHIFT), level - 1, open);
 }
 
+static inline bool same_granule(uintptr_t a, uintptr_t b)
+{
+	return (a ^ b) < node_bytes(0);
+}
+
+/* Where a granule that is to be settled later is noted. */
+static inline uintptr_t *pending_slot(struct byte_buddy *h, uintptr_t addr)
+{
+	return &h->pending[node_number(0, addr) % BUDDY_PENDING];
+}
+
+/* A granule that is wholly free is one no more: what may lie there later is its parent's. */
+static inline void forget_pending(struct byte_buddy *h, uintptr_t addr)
+{
+	uintptr_t *slot = pending_slot(h, addr);
+
+	if (same_granule(*slot, addr))
+		*slot = 0;
+}
+
 /* Free the last part of a block. True when the child that it lies in is wholly free now. */
 static __attribute__((noinline)) bool release_tail(struct byte_buddy *h, struct buddy_piece *piece,
 						   uintptr_t end, unsigned int below)
@@ -919,30 +939,20 @@ static __attribute__((noinline)) bool release_tail(struct byte_buddy *h, struct 
 			m->start &= ~bit_at(i);
 		settle(h, piece, level, end);
 		whole = is_whole(m);
+		if (whole && !level)
+			forget_pending(h, end);
 	}
 	return whole;
-}
-
-static inline bool same_granule(uintptr_t a, uintptr_t b)
-{
-	return (a ^ b) < node_bytes(0);
-}
-
-/* Where a granule that is to be settled later is noted. */
-static inline uintptr_t *pending_slot(struct byte_buddy *h, uintptr_t addr)
-{
-	return &h->pending[node_number(0, addr) % BUDDY_PENDING];
 }
 
 /* A node of this level became wholly free: so did the child of its parent. */
 static __attribute__((noinline)) void merge_up(struct byte_buddy *h, struct buddy_piece *piece,
 					       uintptr_t addr, unsigned int level)
 {
-	uintptr_t *slot = pending_slot(h, addr);
 	struct marks *m;
 
-	if (!level && same_granule(*slot, addr))
-		*slot = 0;
+	if (!level)
+		forget_pending(h, addr);
 	do {
 		m = marks_of(piece, ++level, addr);
 		m->start &= ~bit_at(child_index(level, addr));

@@ -275,3 +275,39 @@ SELFTEST(mm, buddy_keeps_nothing_in_free_memory)
 	CHECK(mm_fault_count() == faults);
 }
 #endif
+
+/*
+ * A granule waits to be settled because small blocks in it were freed; then it becomes wholly
+ * free with the last part of a longer block, and a new block starts there. Settling what has
+ * waited must leave that block alone.
+ */
+SELFTEST(mm, buddy_settles_no_live_block)
+{
+	enum { SMALL = 400, LONG = 1000 };
+	const struct byte_ops *ops = &byte_buddy_ops;
+	struct byte_alloc *a = start(selftest_memory(POOL));
+	const size_t tail = MM_HARDEN >= 2 ? 8 : 0;
+	const size_t size = 300 * 16 - tail, longer = 65 * 16 - tail;
+	static void *small[SMALL], *b[LONG];
+	uintptr_t granule;
+	uint8_t *p;
+
+	CHECK(a);
+	CHECK((p = ops->alloc(a, size, 8)));
+	granule = (uintptr_t)p + 4096;
+	for (size_t i = 0; i < SMALL; i++)
+		CHECK((small[i] = ops->alloc(a, 1, 8)));
+	for (size_t i = 0; i < SMALL; i++)
+		if ((uintptr_t)small[i] - granule >= 1024)
+			CHECK(!ops->dealloc(a, small[i], 1, 8));
+	for (size_t i = 0; i < SMALL; i++)
+		if ((uintptr_t)small[i] - granule < 1024)
+			CHECK(!ops->dealloc(a, small[i], 1, 8));
+	CHECK(!ops->dealloc(a, p, size, 8));
+	for (size_t i = 0; i < LONG; i++)
+		b[i] = ops->alloc(a, longer, 8);
+	CHECK(!ops->alloc(a, POOL, 8)); /* settles all */
+	for (size_t i = 0; i < LONG; i++)
+		CHECK(!b[i] || !ops->dealloc(a, b[i], longer, 8));
+	CHECK(!ops->check(a) && !ops->used_bytes(a));
+}

@@ -301,6 +301,86 @@ SELFTEST(mm, engines_full_occupancy)
 	each_engine(check_full, 128 * 1024);
 }
 
+/* --- Many blocks of any length ------------------------------------------------- */
+
+/* A live block, stamped at both ends. */
+struct stamped {
+	uint8_t *p;
+	size_t size;
+	uint8_t stamp;
+};
+
+static void stamp(struct stamped *b, uint8_t value)
+{
+	b->stamp = value;
+	b->p[0] = b->p[b->size - 1] = value;
+}
+
+static bool is_stamped(const struct stamped *b)
+{
+	return b->p[0] == b->stamp && b->p[b->size - 1] == b->stamp;
+}
+
+/* As many of each power of two to 16 KiB, but few that are long. */
+static size_t any_length(uint64_t bits)
+{
+	return 1 + (bits >> 16) % ((size_t)16 << (bits >> 8 & 31) % 11 >> (bits >> 13 & 3));
+}
+
+static int replace(struct byte_alloc *a, struct stamped *b, uint64_t bits)
+{
+	size_t size = any_length(bits);
+
+	if (b->p && bits >> 60 < 3) {
+		INVARIANT_OR(is_stamped(b), -1);
+		if (a->ops->resize(a, b->p, b->size, 8, size)) {
+			b->size = size;
+			stamp(b, (uint8_t)bits);
+		}
+		return 0;
+	}
+	if (b->p) {
+		INVARIANT_OR(is_stamped(b), -1);
+		INVARIANT_OR(!a->ops->dealloc(a, b->p, b->size, 8), -1);
+		b->p = NULL;
+	}
+	/* Every second place stays empty: lengths meet what others left. */
+	if (bits >> 59 & 1)
+		return 0;
+	b->size = size;
+	b->p = a->ops->alloc(a, size, 8);
+	if (b->p)
+		stamp(b, (uint8_t)bits);
+	return 0;
+}
+
+static int check_any_length(const struct byte_ops *ops, uint8_t *mem)
+{
+	enum { SLOTS = 2000 };
+	static struct stamped blocks[SLOTS];
+	struct byte_alloc *a = start(ops, mem, POOL);
+	uint64_t random = 11;
+
+	CHECK_OR(a, -1);
+	__builtin_memset(blocks, 0, sizeof(blocks));
+	for (int i = 0; i < (MM_HARDEN >= 3 ? 4000 : 40000); i++) {
+		uint64_t bits = selftest_random(&random);
+
+		if (replace(a, &blocks[bits % SLOTS], bits))
+			return -1;
+	}
+	INVARIANT_OR(!ops->check(a), -1);
+	for (size_t i = 0; i < SLOTS; i++)
+		INVARIANT_OR(!blocks[i].p || !ops->dealloc(a, blocks[i].p, blocks[i].size, 8), -1);
+	INVARIANT_OR(!ops->used_bytes(a) && !ops->check(a), -1);
+	return 0;
+}
+
+SELFTEST(mm, engines_any_length)
+{
+	each_engine(check_any_length, POOL);
+}
+
 #if MM_HARDEN >= 1
 /* One way to misuse an allocator: what is passed instead of a live block of `size` at `align`. */
 struct misuse {
