@@ -23,8 +23,8 @@
 
 /* Instructions: of what the lists or the kept blocks can serve, and of the request that finds the
  * lists empty. */
-#define BOUND	    (MM_HARDEN ? 1000u : 500u)
-#define BOUND_EMPTY (MM_HARDEN ? 24000u : 14000u)
+#define BOUND	    (MM_HARDEN ? 900u : 480u)
+#define BOUND_EMPTY (MM_HARDEN ? 75000u : 50000u)
 
 enum scenario {
 	TIGHT,
@@ -303,15 +303,42 @@ static void misuse(void)
 	}
 }
 
-/* All places taken, each by a block that is to be merged on both sides, and a request too large. */
+/* Every place for a kept block is taken, by one that is to be merged on both sides. */
+static void take_all_places(void)
+{
+	static bool taken[TLSF_SETS][TLSF_WAYS];
+	static void *block[TLSF_KEPT][3];
+	static size_t size[TLSF_KEPT];
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; n < TLSF_KEPT; i++) {
+		void *left = live(40 + 8 * n);
+		bool *place;
+
+		must(i < 64 * TLSF_KEPT);
+		size[n] = 32 + 16 * (i % TLSF_SETS);
+		block[n][0] = left;
+		block[n][1] = live(size[n]);
+		block[n][2] = live(40 + 8 * (n + TLSF_KEPT));
+		live(24 + 8 * (next_random() % 16));
+		place = &taken[size[n] / 16 % TLSF_SETS][(uintptr_t)block[n][1] / 16 % TLSF_WAYS];
+		n += !*place;
+		*place = true;
+	}
+	for (unsigned int i = 0; i < TLSF_KEPT; i++) {
+		dead(block[i][0], 40 + 8 * i);
+		dead(block[i][2], 40 + 8 * (i + TLSF_KEPT));
+	}
+	settle();
+	for (unsigned int i = 0; i < TLSF_KEPT; i++)
+		dead(block[i][1], size[i]);
+}
+
+/* What is kept lies between free blocks, then nothing is; and a request too large. */
 static void lists_empty(void)
 {
-	void *middle[TLSF_KEPT];
-
 	fresh_heap(POOL);
-	make_rows(TLSF_KEPT, 0, middle);
-	for (unsigned int i = 0; i < TLSF_KEPT; i++)
-		dead(middle[i], 32 + 16 * (i % 16));
+	take_all_places();
 	must(!counted_alloc(EMPTY, POOL, 8));
 	must(!counted_alloc(EMPTY, POOL, 4096));
 	must(!ops->check(a));

@@ -28,8 +28,8 @@ bool byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *p, size_t size, size
 #define TLSF_ROWS 36u
 #define TLSF_COLS 64u
 /* Places for freed blocks: kept for reuse at levels 0 and 1, from reuse at level 3. */
-#define TLSF_SETS 16u
-#define TLSF_WAYS 4u
+#define TLSF_SETS 32u
+#define TLSF_WAYS 8u
 #define TLSF_KEPT (TLSF_SETS * TLSF_WAYS)
 
 struct tlsf_block;
@@ -51,6 +51,7 @@ struct tlsf_view {
 	uintptr_t first; /* the first block */
 	size_t span;	 /* bytes of blocks */
 	uintptr_t map;	 /* where the cell of address 0 would be */
+	size_t cleared;	 /* so many of them lie where the map is surely cleared */
 	uintptr_t fresh; /* from here on the map is cleared as it comes into use */
 };
 
