@@ -974,6 +974,20 @@ bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_
 	return true;
 }
 
+bool byte_slab_dealloc_shortest(struct byte_alloc *base, void *p, size_t size, size_t align,
+				unsigned int cpu)
+{
+	struct byte_slab *a = slab_of(base);
+	struct slab *s = slab_in_window(&a->cpu[cpu].window, p);
+	unsigned int left = s->left;
+
+	if (unlikely(MM_HARDEN >= 2 || left == 1 || !may_free(a, s, p, size, align, cpu)))
+		return false;
+	push(s, p, a->secret);
+	s->left = (uint16_t)(left - 1);
+	return true;
+}
+
 static enum mm_fault_kind byte_slab_dealloc_local(struct byte_alloc *base, void *p, size_t size,
 						  size_t align, unsigned int cpu)
 {

@@ -78,4 +78,8 @@ void *byte_slab_alloc_fast(struct byte_alloc *base, size_t size, size_t align, u
 bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_t align,
 			    unsigned int cpu);
 
+/* The same, which leaves it to the local call to list a slab or give it up, so calls nobody. */
+bool byte_slab_dealloc_shortest(struct byte_alloc *base, void *p, size_t size, size_t align,
+				unsigned int cpu);
+
 #endif
