@@ -5,6 +5,7 @@
 
 #define REGION	   ((size_t)2 << 20)
 #define HEAP_PAGES (MIN_HEAP_SIZE / MM_PAGE_SIZE)
+#define CANARY	   (MM_HARDEN >= 2 ? (size_t)8 : 0) /* least that lies behind a large block */
 
 static const struct byte_ops *const engines[] = {&byte_tlsf_ops, &byte_slab_ops, &byte_buddy_ops};
 #define NENGINES (sizeof(engines) / sizeof(engines[0]))
@@ -462,7 +463,7 @@ static int check_realloc_in_place(uint8_t *mem)
 {
 	struct layout l = {GLOBAL_LARGE_SIZE + 1, 8};
 	void *p = get(l.size, l.align), *q, *passed_by[16];
-	size_t used, n = 0;
+	size_t used, twice, n = 0;
 
 	(void)mem;
 	CHECK_OR(p, -1);
@@ -473,12 +474,15 @@ static int check_realloc_in_place(uint8_t *mem)
 	}
 	q = p;
 	used = global_allocator_used_pages(g);
-	CHECK_OR(global_allocator_realloc(g, p, l, l.size + 4095, &q) == ALLOC_OK && q == p, -1);
+	CHECK_OR(global_allocator_realloc(g, p, l, l.size + 4095 - CANARY, &q) == ALLOC_OK &&
+			 q == p,
+		 -1);
 	CHECK_OR(global_allocator_used_pages(g) == used, -1);
-	l.size += 4095;
-	CHECK_OR(global_allocator_realloc(g, p, l, l.size * 2, &q) == ALLOC_OK && q == p, -1);
-	CHECK_OR(global_allocator_used_pages(g) == used + l.size / MM_PAGE_SIZE, -1);
-	CHECK_OR(global_allocator_realloc(g, p, (struct layout){l.size * 2, 8}, l.size, &q) ==
+	l.size += 4095 - CANARY;
+	twice = (l.size + CANARY) * 2 - CANARY;
+	CHECK_OR(global_allocator_realloc(g, p, l, twice, &q) == ALLOC_OK && q == p, -1);
+	CHECK_OR(global_allocator_used_pages(g) == used + (l.size + CANARY) / MM_PAGE_SIZE, -1);
+	CHECK_OR(global_allocator_realloc(g, p, (struct layout){twice, 8}, l.size, &q) ==
 				 ALLOC_OK &&
 			 q == p,
 		 -1);
@@ -493,6 +497,47 @@ static int check_realloc_in_place(uint8_t *mem)
 SELFTEST(mm, global_realloc_in_place)
 {
 	each_engine(check_realloc_in_place);
+}
+
+/* One byte behind a large block, of whatever size, is found by walk, resize and free. */
+static int check_large_overflow(uint8_t *mem)
+{
+	static const size_t sizes[] = {GLOBAL_LARGE_SIZE + 1, GLOBAL_LARGE_SIZE + 4088,
+				       GLOBAL_LARGE_SIZE + 4096};
+
+	(void)mem;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct layout l = {sizes[i], 8};
+		struct state before = state_now();
+		uint8_t *p = get(l.size, l.align);
+		unsigned long faults = mm_fault_count();
+		void *q = NULL;
+
+		CHECK_OR(p && healthy(), -1);
+		p[l.size] ^= 1;
+		CHECK_OR(global_allocator_check(g) == p + l.size, -1);
+		CHECK_OR(!put(p, l.size, l.align), -1);
+		CHECK_OR(mm_fault_last().kind == MM_FAULT_OVERFLOW, -1);
+		CHECK_OR(global_allocator_realloc(g, p, l, l.size + 1, &q) != ALLOC_OK && !q, -1);
+		CHECK_OR(mm_fault_count() == faults + 2, -1);
+		p[l.size] ^= 1;
+		CHECK_OR(global_allocator_realloc(g, p, l, l.size + 1, &q) == ALLOC_OK, -1);
+		p = q;
+		p[l.size] = 7; /* is the block's now */
+		CHECK_OR(healthy() && put(p, l.size + 1, l.align) && same_state(before), -1);
+	}
+	return 0;
+}
+
+SELFTEST(mm, global_large_overflow)
+{
+	if (MM_HARDEN < 2) {
+		selftest_skip("no canaries at this level");
+		return;
+	}
+	mm_fault_expect(true);
+	each_engine(check_large_overflow);
+	mm_fault_expect(false);
 }
 
 static int check_realloc_failure(uint8_t *mem)
@@ -654,6 +699,7 @@ static void note_discarded(virt_addr_t start, size_t npages)
 /* Everything that the heap gives back is announced, and nothing that is still in use. */
 static int check_discard(uint8_t *mem)
 {
+	static const size_t size = 40 * MM_PAGE_SIZE - CANARY, less = 30 * MM_PAGE_SIZE - CANARY;
 	uint8_t *large, *keep = get(500, 8);
 	void **chain, *q;
 	size_t peak;
@@ -663,14 +709,13 @@ static int check_discard(uint8_t *mem)
 	fill(keep, 500, 5);
 	discarded_pages = 0;
 	global_allocator_set_discard(g, note_discarded);
-	large = get(40 * MM_PAGE_SIZE, 8);
+	large = get(size, 8);
 	CHECK_OR(large, -1);
-	fill(large, 30 * MM_PAGE_SIZE, 6);
-	CHECK_OR(global_allocator_realloc(g, large, (struct layout){40 * MM_PAGE_SIZE, 8},
-					  30 * MM_PAGE_SIZE, &q) == ALLOC_OK,
+	fill(large, less, 6);
+	CHECK_OR(global_allocator_realloc(g, large, (struct layout){size, 8}, less, &q) == ALLOC_OK,
 		 -1);
-	CHECK_OR(q == large && discarded_pages == 10 && filled(large, 30 * MM_PAGE_SIZE, 6), -1);
-	CHECK_OR(put(large, 30 * MM_PAGE_SIZE, 8) && discarded_pages == 40, -1);
+	CHECK_OR(q == large && discarded_pages == 10 && filled(large, less, 6), -1);
+	CHECK_OR(put(large, less, 8) && discarded_pages == 40, -1);
 	(void)take_all(3000, &chain);
 	peak = global_allocator_usage_pages(g, PAGE_USAGE_HEAP);
 	discarded_pages = 0;
