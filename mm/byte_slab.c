@@ -700,14 +700,22 @@ static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size
 	return true;
 }
 
+/* One that is not empty is listed, so that it shows when it becomes so. */
 static void give_up_active(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
 	struct slab *s = c->active[class];
+	size_t length = s == &no_slab ? BROKEN : list_length(a, s);
 
-	if (s == &no_slab || list_length(a, s) != s->carved)
+	if (length == BROKEN || !(length || s->carved < s->count))
 		return;
 	c->active[class] = &no_slab;
-	release(a, c, s);
+	if (length == s->carved) {
+		release(a, c, s);
+		return;
+	}
+	set_state(s, SLAB_PARTIAL);
+	s->left = (uint16_t)(s->carved - length);
+	partial_add(c, s);
 }
 
 /* The slab that was kept when it became empty is anywhere on the list. */
