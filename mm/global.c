@@ -24,9 +24,11 @@
  * Bytes in use are the sum of one number for each CPU, and one more under the heap
  * lock: one addition for an operation, whoever frees what another allocated.
  *
- * Growth. An engine out of memory gets pages: the larger of its present size
- * and the request, rounded up to a power of two; halved, while that much is not
- * to be had, down to what the engine says the request needs. Growing is one
+ * Growth. An engine out of memory gets pages: the largest of its present size, the request and
+ * a 64th of the free pages (up to 8 MiB), rounded to a power of two; halved, while that much
+ * is not to be had, down to what the engine says the request needs. So the heap is in few pieces,
+ * of which the last has most: engines find a block's record at once in the piece that they
+ * looked into last, but search among many. Growing is one
  * CPU's business at a time (grow_lock): the others wait, and then find the new
  * memory, so a lost race is not a failure. The new piece is added and the
  * request served under one hold of the heap lock, so nobody can take it away.
@@ -36,11 +38,11 @@
  * free. The next look is at half of what was in use at this one, until the heap
  * grows, so there are few looks, however long a piece stays in use. As growth at most
  * doubles the heap, there is always a factor of two between giving back and taking
- * again; a small heap gives nothing back, and MIN_HEAP_SIZE is kept. Under the lock the
- * sum of what is in use is at hand. Where CPUs free without it, their usual frees make no
- * page free and do not look; the others sum up what all use when they have freed a
- * quarter of what must be freed before that can matter. Before any request fails, all
- * free pieces go back.
+ * again; a heap as small as 128 KiB and the first step gives nothing back, and MIN_HEAP_SIZE is
+ * kept. Under the lock the sum of what is in use is at hand. Where CPUs free without it, their
+ * usual frees make no page free and do not look; the others sum up what all use when they have
+ * freed a quarter of what must be freed before that can matter. Before any request fails, all free
+ * pieces go back.
  *
  * Out of pages. A request tries; then this CPU's page cache and the heap's free
  * pieces are given back, and it tries again; then each reclaim hook is asked,

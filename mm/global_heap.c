@@ -8,7 +8,14 @@
 /* A CPU that frees without the lock looks at what all use after so many bytes at most. */
 #define TRIM_STEP ((size_t)256 * 1024)
 
-/* A heap as small as this gives nothing back by itself, so that it does not thrash. */
+/*
+ * A heap that grows does so by at least this share of the free pages, but not by more bytes,
+ * unless it is as large itself.
+ */
+#define GROWTH_SHARE	64
+#define GROWTH_STEP_MAX ((size_t)8 << 20)
+
+/* A heap as small as this, and the first step, gives nothing back by itself: it would thrash. */
 #define KEPT_HEAP_SIZE (4 * MIN_HEAP_SIZE)
 
 /* The largest layout that the shortest paths of the static instance take. */
@@ -38,7 +45,7 @@ static void set_trim_limit(struct global_allocator *g, size_t limit)
 {
 	size_t total = engine_of(g)->total_bytes(heap_of(g));
 
-	mm_store_relaxed(&g->trim_below, total > KEPT_HEAP_SIZE ? min_size(limit, total / 4) : 0);
+	mm_store_relaxed(&g->trim_below, total > g->kept_bytes ? min_size(limit, total / 4) : 0);
 }
 
 /* --- Allocation --- */
@@ -76,16 +83,30 @@ static size_t pow2_above(size_t n)
 	return n > 1 ? (size_t)2 << mm_fls(n - 1) : 1;
 }
 
+/*
+ * The least that it likes to grow by, in pages: engines are at their best on few pieces, and
+ * what is there in plenty may lie idle. Small machines are asked for little, large ones not
+ * for more than is good.
+ */
+static size_t growth_step(struct global_allocator *g)
+{
+	size_t share = global_allocator_available_pages(g) / GROWTH_SHARE;
+
+	return (size_t)1 << mm_fls(min_size(share, GROWTH_STEP_MAX >> MM_PAGE_SHIFT) | 1);
+}
+
 /* Pages for the heap: what it would like for this request, and what it needs. */
 static void growth_of(struct global_allocator *g, struct layout l, size_t *want, size_t *need)
 {
 	struct byte_alloc *heap = heap_of(g);
+	size_t step = growth_step(g), total;
 	unsigned long state = mm_port_lock(&g->heap_lock);
-	size_t total = heap->ops->total_bytes(heap);
 
+	g->kept_bytes = KEPT_HEAP_SIZE + (step << MM_PAGE_SHIFT);
+	total = pages_of(heap->ops->total_bytes(heap));
 	*need = pages_of(heap->ops->grow_size(heap, l.size, l.align));
 	mm_port_unlock(&g->heap_lock, state);
-	*want = max_size(pow2_above(max_size(pages_of(total), pages_of(l.size))), *need);
+	*want = max_size(pow2_above(max_size(max_size(total, step), pages_of(l.size))), *need);
 }
 
 /* Pre: the grow lock is held. */
@@ -168,18 +189,19 @@ bool global_heap_trim_due(struct global_allocator *g, struct global_cpu *c, size
 	return false;
 }
 
-static bool has_slack(struct byte_alloc *heap)
+static bool has_slack(struct global_allocator *g)
 {
+	struct byte_alloc *heap = heap_of(g);
 	size_t total = heap->ops->total_bytes(heap);
 
-	return total > KEPT_HEAP_SIZE && heap->ops->available_bytes(heap) > total / 4 * 3;
+	return total > g->kept_bytes && heap->ops->available_bytes(heap) > total / 4 * 3;
 }
 
 static bool take_free_piece(struct global_allocator *g, bool all, void **start, size_t *nbytes)
 {
 	struct byte_alloc *heap = heap_of(g);
 	unsigned long state = mm_port_lock(&g->heap_lock);
-	bool taken = g->small_limit && (all || has_slack(heap)) &&
+	bool taken = g->small_limit && (all || has_slack(g)) &&
 		     heap->ops->take_free(heap, start, nbytes);
 
 	if (!taken)

@@ -53,6 +53,8 @@ struct global_allocator {
 		struct byte_buddy buddy;
 	} heap;
 
+	size_t kept_bytes; /* a heap no larger gives nothing back by itself; under the heap lock */
+
 	struct mm_lock grow_lock; /* outermost: the heap changes its size */
 
 	struct mm_lock page_lock; /* the pages, but for their local operations; and: */
