@@ -779,13 +779,14 @@ static bool put_fails(void *p, size_t size, size_t align)
 }
 
 /* Allocate and free so much that nothing waits in a quarantine, and all has been used again. */
+/* In so many rounds what waits in a quarantine, and at the far end of a list, is used again. */
 static bool found_by_use(size_t size)
 {
 	static void *p[100];
 	unsigned long before = mm_fault_count();
 
 	mm_fault_expect(true);
-	for (size_t round = 0; round < 2; round++) {
+	for (size_t round = 0; round < 4; round++) {
 		for (size_t i = 0; i < sizeof(p) / sizeof(p[0]); i++)
 			p[i] = get(size, 8);
 		for (size_t i = 0; i < sizeof(p) / sizeof(p[0]); i++)
