@@ -62,7 +62,8 @@
  * inbox or as empty slabs, can keep a piece from going back; blocks above 4096
  * bytes are rounded up to pages, and a small block at a large alignment is as
  * large as that; a heap of more than sixteen pieces frees under the lock what
- * lies in the others; used_bytes walks all records and lists, and like walk and
+ * lies in the others; of a class with many slabs an eighth of the objects may lie idle in slabs
+ * that are not listed yet; used_bytes walks all records and lists, and like walk and
  * check is exact only while no CPU is in a local call; a link that was overwritten
  * with a small number makes the next allocation look at a word up to 32 KiB behind
  * the slab before it isolates it; the secret comes from addresses, which stops
@@ -361,6 +362,18 @@ static void release(struct byte_slab *a, struct slab_cpu *c, struct slab *s)
 }
 
 /*
+ * So many frees of a full slab make it worth listing. In a small heap each one counts; where
+ * there are so many slabs of the class that they are made larger, an eighth may lie idle, and
+ * it is not for each object that the slab is listed and made active.
+ */
+static uint16_t frees_to_list(const struct slab *s)
+{
+	if (s->npages == classes[s->class].npages || s->count < 8)
+		return 1;
+	return (uint16_t)(s->count / 8 + 1);
+}
+
+/*
  * left reached zero: a full slab has room again, or a listed one is empty; the
  * last one stays. The active one may be as empty as it likes.
  */
@@ -373,7 +386,7 @@ static __attribute__((noinline)) void left_event(struct byte_slab *a, struct sla
 		return;
 	case SLAB_FULL:
 		set_state(s, SLAB_PARTIAL);
-		s->left = (uint16_t)(s->count - 1);
+		s->left = (uint16_t)(s->count - frees_to_list(s));
 		partial_add(c, s);
 		return;
 	default:
@@ -455,7 +468,7 @@ static void activate(const struct byte_slab *a, struct slab_cpu *c, struct slab 
 
 	if (old != &no_slab) {
 		set_state(old, SLAB_FULL);
-		old->left = 1;
+		old->left = frees_to_list(old);
 	}
 	set_state(s, SLAB_ACTIVE);
 	s->left = NEVER;
@@ -1374,7 +1387,7 @@ static bool count_intact(const struct byte_slab *a, const struct slab *s)
 	case SLAB_PARTIAL:
 		return list_length(a, s) + s->left == s->carved;
 	case SLAB_FULL:
-		return s->head == END && s->carved == s->count && s->left == 1;
+		return s->carved == s->count && list_length(a, s) + s->left == frees_to_list(s);
 	default:
 		return true;
 	}

@@ -14,7 +14,7 @@ enum slab_state {
 	SLAB_RUN,      /* first page of a large block */
 	SLAB_ACTIVE,   /* its CPU allocates from it; left means nothing */
 	SLAB_PARTIAL,  /* listed by its CPU; left = objects that are not on its list */
-	SLAB_FULL,     /* on no list; left = 1 */
+	SLAB_FULL,     /* on no list; left = frees until it is worth listing */
 	SLAB_RETURNED, /* empty, on its way to the span manager */
 	SLAB_LOST,     /* corrupt: isolated, never used again */
 };
