@@ -362,18 +362,6 @@ static void release(struct byte_slab *a, struct slab_cpu *c, struct slab *s)
 }
 
 /*
- * So many frees of a full slab make it worth listing. In a small heap each one counts; where
- * there are so many slabs of the class that they are made larger, an eighth may lie idle, and
- * it is not for each object that the slab is listed and made active.
- */
-static uint16_t frees_to_list(const struct slab *s)
-{
-	if (s->npages == classes[s->class].npages || s->count < 8)
-		return 1;
-	return (uint16_t)(s->count / 8 + 1);
-}
-
-/*
  * left reached zero: a full slab has room again, or a listed one is empty; the
  * last one stays. The active one may be as empty as it likes.
  */
@@ -386,7 +374,7 @@ static __attribute__((noinline)) void left_event(struct byte_slab *a, struct sla
 		return;
 	case SLAB_FULL:
 		set_state(s, SLAB_PARTIAL);
-		s->left = (uint16_t)(s->count - frees_to_list(s));
+		s->left = (uint16_t)(s->count - s->enough);
 		partial_add(c, s);
 		return;
 	default:
@@ -468,7 +456,7 @@ static void activate(const struct byte_slab *a, struct slab_cpu *c, struct slab 
 
 	if (old != &no_slab) {
 		set_state(old, SLAB_FULL);
-		old->left = frees_to_list(old);
+		old->left = old->enough;
 	}
 	set_state(s, SLAB_ACTIVE);
 	s->left = NEVER;
@@ -692,6 +680,18 @@ static struct slab *slab_pages(struct byte_slab *a, size_t npages)
 }
 
 /* A fresh slab becomes the CPU's active one. */
+/*
+ * So many frees of a full slab make it worth listing. In a small heap each one counts; of a
+ * class with many slabs an eighth may lie idle, and it is not for each object that the slab is
+ * listed and made active.
+ */
+static uint16_t enough_frees(const struct slab_cpu *c, const struct slab *s)
+{
+	if (c->slabs[s->class] < SLABS_TO_DOUBLE || s->count < 8)
+		return 1;
+	return (uint16_t)(s->count / 8 + 1);
+}
+
 static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size_t npages)
 {
 	struct slab *s = slab_pages(a, npages);
@@ -700,12 +700,13 @@ static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size
 	if (!s)
 		return false;
 	s->head = END;
-	s->span = (uint32_t)size - class_start(class) - 1;
+	s->span = (uint16_t)(size - class_start(class) - 1);
 	s->factor = a->factor[class];
 	s->limit = 0;
 	s->carved = 0;
 	s->count = (uint16_t)(npages * MM_PAGE_SIZE / size);
 	s->class = (uint8_t) class;
+	s->enough = enough_frees(c, s);
 	s->remote = NULL;
 	set_owner(s, c->index);
 	activate(a, c, s);
@@ -1387,7 +1388,7 @@ static bool count_intact(const struct byte_slab *a, const struct slab *s)
 	case SLAB_PARTIAL:
 		return list_length(a, s) + s->left == s->carved;
 	case SLAB_FULL:
-		return s->carved == s->count && list_length(a, s) + s->left == frees_to_list(s);
+		return s->carved == s->count && list_length(a, s) + s->left == s->enough;
 	default:
 		return true;
 	}

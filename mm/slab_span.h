@@ -31,7 +31,8 @@ struct slab {
 	uintptr_t head;	 /* freed objects: address (above level 0: offset) of the first */
 	uintptr_t base;	 /* address of the first byte */
 	uint32_t tag;	 /* atomic: owner, above level 0 also the smallest size of the class - 1 */
-	uint32_t span;	 /* how many more sizes the class has */
+	uint16_t span;	 /* how many more sizes the class has */
+	uint16_t enough; /* frees of a full one that make it worth listing */
 	uint32_t factor; /* offset * factor < limit: an object begins there (byte_slab.c) */
 	uint32_t limit;	 /* atomic */
 	uint16_t left;
