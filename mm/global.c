@@ -159,7 +159,7 @@ static void *alloc_local(struct global_allocator *g, struct layout l)
 	state = mm_port_pin(&cpu);
 	p = ops->alloc_local(heap_of(g), l.size, l.align, cpu);
 	if (p)
-		count(&g->cpu[cpu].used_bytes, l.size);
+		count(&slab_cpu_of(g, cpu)->user_bytes, l.size);
 	mm_port_unpin(state, cpu);
 	return p;
 }
@@ -213,7 +213,7 @@ static enum mm_fault_kind free_local(struct global_allocator *g, void *p, struct
 	state = mm_port_pin(&cpu);
 	fault = ops->dealloc_local(heap_of(g), p, l.size, l.align, cpu);
 	if (fault == MM_FAULT_NONE) {
-		count(&g->cpu[cpu].used_bytes, -l.size);
+		count(&slab_cpu_of(g, cpu)->user_bytes, -l.size);
 		due = global_heap_trim_due(g, &g->cpu[cpu], l.size);
 	}
 	mm_port_unpin(state, cpu);
@@ -225,9 +225,9 @@ static enum mm_fault_kind free_local(struct global_allocator *g, void *p, struct
 /* Count a free under the lock. True: it is time to trim. For engines that have no other frees. */
 ALWAYS_INLINE bool count_locked_free(struct global_allocator *g, size_t nbytes)
 {
-	size_t used = g->cpu[LOCKED].used_bytes - nbytes;
+	size_t used = g->locked_bytes - nbytes;
 
-	mm_store_relaxed(&g->cpu[LOCKED].used_bytes, used);
+	mm_store_relaxed(&g->locked_bytes, used);
 	return unlikely(used < g->trim_below);
 }
 
@@ -307,14 +307,15 @@ ALWAYS_INLINE void *alloc_pinned(struct global_allocator *g, size_t size, size_t
 {
 	unsigned int cpu;
 	unsigned long state = mm_port_pin(&cpu);
+	struct slab_cpu *c = slab_cpu_of(g, cpu);
 	void *p;
 
 	if (((size - 1) | (align - 1)) >= BYTE_SLAB_MAX)
 		__builtin_unreachable(); /* fast_limit is as small */
-	p = byte_slab_alloc_fast(heap_of(g), size, align, cpu);
+	p = byte_slab_alloc_shortest(heap_of(g), c, size, align);
 
 	if (likely(p))
-		count(&g->cpu[cpu].used_bytes, size);
+		count(&c->user_bytes, size);
 	mm_port_unpin(state, cpu);
 	if (unlikely(!p))
 		return alloc_slow(size, align, g, caller);
@@ -345,7 +346,7 @@ ALWAYS_INLINE void *alloc_locked(struct global_allocator *g, const struct byte_o
 
 	if (unlikely(!p))
 		return alloc_rest(size, align, g, state, caller);
-	count(&g->cpu[LOCKED].used_bytes, size);
+	count(&g->locked_bytes, size);
 	mm_port_unlock(&g->heap_lock, state);
 	global_debug_allocated(g, p, (struct layout){size, align}, caller);
 	return p;
@@ -370,10 +371,11 @@ ALWAYS_INLINE enum alloc_result free_pinned(struct global_allocator *g, void *p,
 {
 	unsigned int cpu;
 	unsigned long state = mm_port_pin(&cpu);
-	bool done = byte_slab_dealloc_shortest(heap_of(g), p, size, align, cpu);
+	struct slab_cpu *c = slab_cpu_of(g, cpu);
+	bool done = byte_slab_dealloc_shortest(heap_of(g), c, p, size, align);
 
 	if (likely(done))
-		count(&g->cpu[cpu].used_bytes, -size);
+		count(&c->user_bytes, -size);
 	mm_port_unpin(state, cpu);
 	return likely(done) ? ALLOC_OK : free_slow(p, size, align, g, live, caller);
 }
@@ -478,7 +480,7 @@ static bool resize_small(struct global_allocator *g, void *p, struct layout old,
 	bool done = heap->ops->resize(heap, p, old.size, old.align, new_size);
 
 	if (done)
-		count(&g->cpu[LOCKED].used_bytes, new_size - old.size);
+		count(&g->locked_bytes, new_size - old.size);
 	mm_port_unlock(&g->heap_lock, state);
 	return done;
 }

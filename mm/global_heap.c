@@ -56,7 +56,7 @@ void *global_heap_alloc_unlock(struct global_allocator *g, size_t size, size_t a
 	void *p = g->small_limit ? engine_of(g)->alloc(heap_of(g), size, align) : NULL;
 
 	if (likely(p))
-		count(&g->cpu[LOCKED].used_bytes, size);
+		count(&g->locked_bytes, size);
 	mm_port_unlock(&g->heap_lock, state);
 	return p;
 }
@@ -159,12 +159,12 @@ enum alloc_result global_heap_start(struct global_allocator *g)
 
 /* --- Shrinking --- */
 
-size_t global_heap_used(const struct global_allocator *g)
+size_t global_heap_used(struct global_allocator *g)
 {
-	size_t n = 0;
+	size_t n = mm_load_relaxed(&g->locked_bytes);
 
-	for (unsigned int i = 0; i <= LOCKED; i++)
-		n += mm_load_relaxed(&g->cpu[i].used_bytes);
+	for (unsigned int i = 0; engine_of(g)->alloc_local && i < MM_MAX_CPUS; i++)
+		n += mm_load_relaxed(&slab_cpu_of(g, i)->user_bytes);
 	return n;
 }
 

@@ -63,6 +63,19 @@ ALWAYS_INLINE void count(size_t *sum, size_t nbytes)
 	mm_store_relaxed(sum, *sum + nbytes);
 }
 
+/*
+ * Only slab can do without the lock, so what a CPU counts is kept where it has the rest
+ * of what it writes then: user_bytes is what it allocated less what it freed, and below zero
+ * if others allocated. Known to the compiler as an address, it is made once.
+ */
+ALWAYS_INLINE struct slab_cpu *slab_cpu_of(struct global_allocator *g, unsigned int cpu)
+{
+	struct slab_cpu *c = &g->heap.slab.room[cpu].cpu;
+
+	__asm__("" : "+r"(c));
+	return c;
+}
+
 /* --- global_pages.c --- */
 
 /* Tests: is this request to fail? Pre: the page lock is held. */
@@ -108,7 +121,7 @@ void global_heap_trim(struct global_allocator *g, bool all);
 bool global_heap_trim_due(struct global_allocator *g, struct global_cpu *c, size_t nbytes);
 
 /* Requested bytes of the blocks in it. Calls that other CPUs are in may be missed by half. */
-size_t global_heap_used(const struct global_allocator *g);
+size_t global_heap_used(struct global_allocator *g);
 
 /* --- global_large.c --- */
 

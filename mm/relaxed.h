@@ -9,6 +9,7 @@
 #define MM_RELAXED_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 static inline size_t mm_load_relaxed(const size_t *p)
 {
@@ -16,6 +17,15 @@ static inline size_t mm_load_relaxed(const size_t *p)
 	return __atomic_load_n(p, __ATOMIC_RELAXED);
 #else
 	return *(const volatile size_t *)p;
+#endif
+}
+
+static inline uint32_t mm_load_relaxed32(const uint32_t *p)
+{
+#ifdef __SANITIZE_THREAD__
+	return __atomic_load_n(p, __ATOMIC_RELAXED);
+#else
+	return *(const volatile uint32_t *)p;
 #endif
 }
 

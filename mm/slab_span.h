@@ -68,6 +68,11 @@ struct slab_piece {
 /* What the index says of a page without a slab: inside a large block or never used; freed. */
 extern struct slab slab_no_page, slab_free_page;
 
+static inline struct slab_cpu *cpu_of(struct byte_slab *a, unsigned int cpu)
+{
+	return &a->room[cpu].cpu;
+}
+
 #define SLAB_CHUNK 32u /* pages whose part of the index is made ready at a time */
 
 static inline bool slab_ready(const struct slab_piece *piece, size_t page)

@@ -30,7 +30,6 @@ typedef void (*discard_hook)(virt_addr_t start, size_t npages);
 
 /* What one CPU writes while it is pinned, or who has the heap lock. */
 struct global_cpu {
-	size_t used_bytes;  /* allocated less freed by it: below zero, if others allocated */
 	size_t freed_bytes; /* by its rare frees; it only grows */
 	size_t look_at;	    /* with so many freed_bytes, look at what all use */
 	bool drain_pages;   /* set by others: empty the page cache at the next chance */
@@ -44,6 +43,7 @@ struct global_allocator {
 	struct mm_lock heap_lock; /* the heap, but for its local operations */
 	size_t fast_limit;	  /* the largest layout for the engine's shortest path, or 0, */
 	size_t small_limit;	  /* and for the engine: 0 until it has memory */
+	size_t locked_bytes;	  /* allocated less freed under the lock */
 	size_t trim_below;	  /* with fewer bytes used than this, look for free pieces */
 	struct global_cpu cpu[MM_MAX_CPUS + 1]; /* the last: under the heap lock */
 	union {
