@@ -23,9 +23,9 @@ static void empty(const struct byte_ops *ops)
  * Run one check on a fresh allocator over each engine. In the end it has no memory, for the
  * test's is gone, and debug builds look into every allocator that there is.
  */
-static void each_engine(int (*check)(uint8_t *mem))
+static void each_engine_on(size_t nbytes, int (*check)(uint8_t *mem))
 {
-	uint8_t *mem = selftest_memory(REGION);
+	uint8_t *mem = selftest_memory(nbytes);
 
 	if (!mem) {
 		selftest_skip("not enough memory");
@@ -34,11 +34,16 @@ static void each_engine(int (*check)(uint8_t *mem))
 	for (size_t i = 0; i < NENGINES; i++) {
 		selftest_note("%s", engines[i]->name);
 		empty(engines[i]);
-		CHECK(global_allocator_init(g, virt_addr(mem), REGION) == ALLOC_OK);
+		CHECK(global_allocator_init(g, virt_addr(mem), nbytes) == ALLOC_OK);
 		if (check(mem))
 			return;
 		empty(engines[i]);
 	}
+}
+
+static void each_engine(int (*check)(uint8_t *mem))
+{
+	each_engine_on(REGION, check);
 }
 
 /* Out of line, so that it is known where calls come from. */
@@ -287,6 +292,31 @@ SELFTEST(mm, global_growth)
 	each_engine(check_growth);
 }
 
+/* Where there is plenty, the first step is a 64th of it, rounded down, and stays. */
+static int check_growth_step(uint8_t *mem)
+{
+	size_t share = global_allocator_available_pages(g) / 64, heap;
+	void *p[16];
+
+	(void)mem;
+	for (size_t i = 0; i < 16; i++)
+		CHECK_OR(p[i] = get(3000, 8), -1);
+	heap = global_allocator_usage_pages(g, PAGE_USAGE_HEAP);
+	CHECK_OR(mm_is_pow2(heap - HEAP_PAGES) && heap - HEAP_PAGES > share / 2, -1);
+	CHECK_OR(heap - HEAP_PAGES <= share, -1);
+	for (size_t i = 0; i < 16; i++)
+		CHECK_OR(put(p[i], 3000, 8), -1);
+	CHECK_OR(global_allocator_usage_pages(g, PAGE_USAGE_HEAP) == heap && healthy(), -1);
+	global_allocator_trim(g);
+	CHECK_OR(global_allocator_usage_pages(g, PAGE_USAGE_HEAP) < heap, -1);
+	return 0;
+}
+
+SELFTEST(mm, global_growth_step)
+{
+	each_engine_on(8 * REGION, check_growth_step);
+}
+
 static size_t take_all(size_t size, void ***chain)
 {
 	size_t n = 0;
@@ -371,6 +401,44 @@ static int check_shrinking(uint8_t *mem)
 SELFTEST(mm, global_gives_back)
 {
 	each_engine(check_shrinking);
+}
+
+struct link {
+	struct link *next;
+	size_t size;
+};
+
+/* Blocks of many sizes, freed in another order than they were allocated. */
+static int check_mixed_shrinking(uint8_t *mem)
+{
+	struct link *chains[7] = {NULL};
+	size_t held = 0, peak;
+
+	(void)mem;
+	for (size_t n = 0; held < REGION / 4; n++) {
+		size_t size = 32 + n * 2654435761u % 32;
+		struct link *p = get(size, 8);
+
+		CHECK_OR(p, -1);
+		*p = (struct link){chains[n % 7], size};
+		chains[n % 7] = p;
+		held += size;
+	}
+	peak = global_allocator_usage_pages(g, PAGE_USAGE_HEAP);
+	for (size_t i = 0; i < 7; i++)
+		while (chains[i]) {
+			struct link *p = chains[i];
+
+			chains[i] = p->next;
+			CHECK_OR(put(p, p->size, 8), -1);
+		}
+	CHECK_OR(global_allocator_usage_pages(g, PAGE_USAGE_HEAP) <= peak / 4 && healthy(), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_gives_back_mixed)
+{
+	each_engine(check_mixed_shrinking);
 }
 
 static int check_zeroed(uint8_t *mem)
