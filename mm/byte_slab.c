@@ -62,7 +62,8 @@
  * inbox or as empty slabs, can keep a piece from going back; blocks above 4096
  * bytes are rounded up to pages, and a small block at a large alignment is as
  * large as that; a heap of more than sixteen pieces frees under the lock what
- * lies in the others; used_bytes walks all records and lists, and like walk and
+ * lies in the others; of a class with many slabs an eighth of the objects may lie idle in slabs
+ * that are not listed yet; used_bytes walks all records and lists, and like walk and
  * check is exact only while no CPU is in a local call; a link that was overwritten
  * with a small number makes the next allocation look at a word up to 32 KiB behind
  * the slab before it isolates it; the secret comes from addresses, which stops
@@ -72,6 +73,7 @@
 #include <mm/port.h>
 
 #include "bits.h"
+#include "relaxed.h"
 #include "slab_span.h"
 
 #define SLAB_MAX_BYTES	(8u << MM_PAGE_SHIFT) /* no slab is larger */
@@ -111,6 +113,7 @@ static const struct slab_class classes[] = {
 
 #define NCLASSES BYTE_SLAB_CLASSES
 _Static_assert(MM_MAX_CPUS <= 64, "one word has a bit for each CPU");
+_Static_assert(sizeof(union slab_cpu_room) == 2048, "a CPU fits into its room");
 _Static_assert(sizeof(classes) / sizeof(classes[0]) == NCLASSES, "the header knows how many");
 
 /* What a CPU has that has nothing: every path finds it empty. Never written. */
@@ -373,7 +376,7 @@ static __attribute__((noinline)) void left_event(struct byte_slab *a, struct sla
 		return;
 	case SLAB_FULL:
 		set_state(s, SLAB_PARTIAL);
-		s->left = (uint16_t)(s->count - 1);
+		s->left = (uint16_t)(s->count - s->enough);
 		partial_add(c, s);
 		return;
 	default:
@@ -455,7 +458,7 @@ static void activate(const struct byte_slab *a, struct slab_cpu *c, struct slab 
 
 	if (old != &no_slab) {
 		set_state(old, SLAB_FULL);
-		old->left = 1;
+		old->left = old->enough;
 	}
 	set_state(s, SLAB_ACTIVE);
 	s->left = NEVER;
@@ -486,7 +489,7 @@ static void push_remote(struct byte_slab *a, unsigned int owner, struct slab *s,
 					    __ATOMIC_RELAXED));
 	if (top)
 		return;
-	c = &a->cpu[owner];
+	c = cpu_of(a, owner);
 	first = __atomic_load_n(&c->inbox, __ATOMIC_RELAXED);
 	do
 		s->inbox = first;
@@ -679,6 +682,18 @@ static struct slab *slab_pages(struct byte_slab *a, size_t npages)
 }
 
 /* A fresh slab becomes the CPU's active one. */
+/*
+ * So many frees of a full slab make it worth listing. In a small heap each one counts; of a
+ * class with many slabs an eighth may lie idle, and it is not for each object that the slab is
+ * listed and made active.
+ */
+static uint16_t enough_frees(const struct slab_cpu *c, const struct slab *s)
+{
+	if (c->slabs[s->class] < SLABS_TO_DOUBLE || s->count < 8)
+		return 1;
+	return (uint16_t)(s->count / 8 + 1);
+}
+
 static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size_t npages)
 {
 	struct slab *s = slab_pages(a, npages);
@@ -687,12 +702,13 @@ static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size
 	if (!s)
 		return false;
 	s->head = END;
-	s->span = (uint32_t)size - class_start(class) - 1;
+	s->span = (uint16_t)(size - class_start(class) - 1);
 	s->factor = a->factor[class];
 	s->limit = 0;
 	s->carved = 0;
 	s->count = (uint16_t)(npages * MM_PAGE_SIZE / size);
 	s->class = (uint8_t) class;
+	s->enough = enough_frees(c, s);
 	s->remote = NULL;
 	set_owner(s, c->index);
 	activate(a, c, s);
@@ -700,14 +716,22 @@ static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size
 	return true;
 }
 
+/* One that is not empty is listed, so that it shows when it becomes so. */
 static void give_up_active(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
 	struct slab *s = c->active[class];
+	size_t length = s == &no_slab ? BROKEN : list_length(a, s);
 
-	if (s == &no_slab || list_length(a, s) != s->carved)
+	if (length == BROKEN || !(length || s->carved < s->count))
 		return;
 	c->active[class] = &no_slab;
-	release(a, c, s);
+	if (length == s->carved) {
+		release(a, c, s);
+		return;
+	}
+	set_state(s, SLAB_PARTIAL);
+	s->left = (uint16_t)(s->carved - length);
+	partial_add(c, s);
 }
 
 /* The slab that was kept when it became empty is anywhere on the list. */
@@ -840,7 +864,7 @@ static void *byte_slab_alloc(struct byte_alloc *base, size_t size, size_t align)
 	if (!a->total_nbytes)
 		return NULL;
 	pin = mm_port_pin(&cpu);
-	c = &a->cpu[cpu];
+	c = cpu_of(a, cpu);
 	do
 		p = class < NCLASSES ? alloc_object(a, c, class) : alloc_run(a, c, size, align);
 	while (p && !finish(a, p, size, class));
@@ -848,10 +872,10 @@ static void *byte_slab_alloc(struct byte_alloc *base, size_t size, size_t align)
 	return p;
 }
 
-void *byte_slab_alloc_fast(struct byte_alloc *base, size_t size, size_t align, unsigned int cpu)
+void *byte_slab_alloc_shortest(struct byte_alloc *base, struct slab_cpu *c, size_t size,
+			       size_t align)
 {
 	struct byte_slab *a = slab_of(base);
-	struct slab_cpu *c = &a->cpu[cpu];
 	size_t last = last_byte(size, align);
 
 	if (unlikely(last >= BYTE_SLAB_MAX || MM_HARDEN >= 2))
@@ -859,11 +883,16 @@ void *byte_slab_alloc_fast(struct byte_alloc *base, size_t size, size_t align, u
 	return pop(a, c->active[a->class_of[last / 8]]);
 }
 
+void *byte_slab_alloc_fast(struct byte_alloc *base, size_t size, size_t align, unsigned int cpu)
+{
+	return byte_slab_alloc_shortest(base, cpu_of(slab_of(base), cpu), size, align);
+}
+
 static void *byte_slab_alloc_local(struct byte_alloc *base, size_t size, size_t align,
 				   unsigned int cpu)
 {
 	struct byte_slab *a = slab_of(base);
-	struct slab_cpu *c = &a->cpu[cpu];
+	struct slab_cpu *c = cpu_of(a, cpu);
 	size_t class = class_for(a, size, align);
 	void *p;
 
@@ -895,13 +924,13 @@ static enum mm_fault_kind verify(const struct byte_slab *a, const struct slab *s
 
 /* The same as one yes or no, and is it ours? One comparison tells owner and class. */
 static inline bool may_free(const struct byte_slab *a, const struct slab *s, const void *p,
-			    size_t size, size_t align, unsigned int cpu)
+			    size_t size, size_t align, uint32_t own_tag)
 {
-	uint32_t tag = __atomic_load_n(&s->tag, __ATOMIC_RELAXED);
+	uint32_t tag = mm_load_relaxed32(&s->tag);
 
 	if (!MM_HARDEN)
-		return tag == cpu;
-	return (uint32_t)last_byte(size, align) + (cpu << SLAB_TAG) - tag <= s->span &&
+		return tag == own_tag;
+	return (uint32_t)last_byte(size, align) + own_tag - tag <= s->span &&
 	       below_limit(s, (uintptr_t)p - s->base, s->limit) && !marked_free(a, p);
 }
 
@@ -940,7 +969,7 @@ static inline struct slab *slab_in_window(const struct slab_window *w, const voi
 {
 	uintptr_t offset = (uintptr_t)p - w->base;
 
-	if (unlikely(offset >= __atomic_load_n(&w->nbytes, __ATOMIC_RELAXED)))
+	if (unlikely(offset >= mm_load_relaxed(&w->nbytes)))
 		return &slab_no_page;
 	return w->slabs[offset >> MM_PAGE_SHIFT];
 }
@@ -948,7 +977,7 @@ static inline struct slab *slab_in_window(const struct slab_window *w, const voi
 /* The slab of an address, or no_page, as far as a CPU knows. */
 static struct slab *slab_in_windows(const struct byte_slab *a, unsigned int cpu, const void *p)
 {
-	struct slab *s = slab_in_window(&a->cpu[cpu].window, p);
+	struct slab *s = slab_in_window(&a->room[cpu].cpu.window, p);
 
 	for (unsigned int i = 0; s == &slab_no_page && i < BYTE_SLAB_WINDOWS; i++)
 		s = slab_in_window(&a->more[cpu][i], p);
@@ -965,12 +994,26 @@ bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_
 			    unsigned int cpu)
 {
 	struct byte_slab *a = slab_of(base);
-	struct slab_cpu *c = &a->cpu[cpu];
+	struct slab_cpu *c = cpu_of(a, cpu);
 	struct slab *s = slab_in_window(&c->window, p);
 
-	if (unlikely(MM_HARDEN >= 2 || !may_free(a, s, p, size, align, cpu)))
+	if (unlikely(MM_HARDEN >= 2 || !may_free(a, s, p, size, align, cpu << SLAB_TAG)))
 		return false;
 	free_own(a, c, s, p);
+	return true;
+}
+
+bool byte_slab_dealloc_shortest(struct byte_alloc *base, struct slab_cpu *c, void *p, size_t size,
+				size_t align)
+{
+	struct byte_slab *a = slab_of(base);
+	struct slab *s = slab_in_window(&c->window, p);
+	unsigned int left = s->left;
+
+	if (unlikely(MM_HARDEN >= 2 || left == 1 || !may_free(a, s, p, size, align, c->tag)))
+		return false;
+	push(s, p, a->secret);
+	s->left = (uint16_t)(left - 1);
 	return true;
 }
 
@@ -978,13 +1021,13 @@ static enum mm_fault_kind byte_slab_dealloc_local(struct byte_alloc *base, void 
 						  size_t align, unsigned int cpu)
 {
 	struct byte_slab *a = slab_of(base);
-	struct slab_cpu *c = &a->cpu[cpu];
+	struct slab_cpu *c = cpu_of(a, cpu);
 	struct slab *s;
 
 	if (size > BYTE_SLAB_MAX)
 		return MM_FAULT_KINDS;
 	s = slab_in_windows(a, cpu, p);
-	if (MM_HARDEN < 2 && may_free(a, s, p, size, align, cpu)) {
+	if (MM_HARDEN < 2 && may_free(a, s, p, size, align, cpu << SLAB_TAG)) {
 		if (time_to_learn(c, s, p))
 			return MM_FAULT_KINDS;
 		free_own(a, c, s, p);
@@ -1010,7 +1053,7 @@ static void learn(struct byte_slab *a, unsigned int cpu, const struct slab_piece
 		  const void *p)
 {
 	struct slab_window seen = slab_window_of(piece, (uintptr_t)p);
-	struct slab_window *first = &a->cpu[cpu].window, *more = a->more[cpu];
+	struct slab_window *first = &cpu_of(a, cpu)->window, *more = a->more[cpu];
 	unsigned int i = 0;
 
 	slab_close_windows(a, cpu, seen.base, seen.nbytes);
@@ -1028,7 +1071,7 @@ static enum mm_fault_kind free_pinned(struct byte_slab *a, const struct slab_pie
 {
 	unsigned int cpu;
 	unsigned long pin = mm_port_pin(&cpu);
-	enum mm_fault_kind fault = free_checked(a, &a->cpu[cpu], s, p, size, align);
+	enum mm_fault_kind fault = free_checked(a, cpu_of(a, cpu), s, p, size, align);
 
 	learn(a, cpu, piece, p);
 	mm_port_unpin(pin, cpu);
@@ -1081,9 +1124,10 @@ static enum alloc_result byte_slab_init(struct byte_alloc *base, void *start, si
 
 	__builtin_memset((char *)a + sizeof(a->base), 0, sizeof(*a) - sizeof(a->base));
 	for (unsigned int i = 0; i < MM_MAX_CPUS; i++) {
-		a->cpu[i].index = i;
+		cpu_of(a, i)->index = i;
+		cpu_of(a, i)->tag = i << SLAB_TAG;
 		for (size_t class = 0; class < NCLASSES; class ++)
-			a->cpu[i].active[class] = &no_slab;
+			cpu_of(a, i)->active[class] = &no_slab;
 	}
 	a->secret = mix((uintptr_t)a ^ mix((uintptr_t)start + nbytes)) | 1;
 	fill_class_tables(a);
@@ -1157,7 +1201,7 @@ static bool byte_slab_take_free(struct byte_alloc *base, void **start, size_t *n
 
 	if (a->total_nbytes && !a->free_pieces) {
 		pin = mm_port_pin(&cpu);
-		trim(a, &a->cpu[cpu]);
+		trim(a, cpu_of(a, cpu));
 		mm_port_unpin(pin, cpu);
 	}
 	return slab_span_take_free(a, start, nbytes);
@@ -1251,7 +1295,7 @@ static size_t byte_slab_used_bytes(const struct byte_alloc *base)
 
 	each_span(a, sum_span, &used);
 	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
-		used -= held_bytes(a, &a->cpu[i]);
+		used -= held_bytes(a, &a->room[i].cpu);
 	return used;
 }
 
@@ -1352,7 +1396,7 @@ static bool count_intact(const struct byte_slab *a, const struct slab *s)
 	case SLAB_PARTIAL:
 		return list_length(a, s) + s->left == s->carved;
 	case SLAB_FULL:
-		return s->head == END && s->carved == s->count && s->left == 1;
+		return s->carved == s->count && list_length(a, s) + s->left == s->enough;
 	default:
 		return true;
 	}

@@ -131,7 +131,7 @@ static void close_window(struct slab_window *w, uintptr_t base, size_t nbytes)
 
 void slab_close_windows(struct byte_slab *a, unsigned int cpu, uintptr_t base, size_t nbytes)
 {
-	close_window(&a->cpu[cpu].window, base, nbytes);
+	close_window(&cpu_of(a, cpu)->window, base, nbytes);
 	for (unsigned int i = 0; i < BYTE_SLAB_WINDOWS; i++)
 		close_window(&a->more[cpu][i], base, nbytes);
 }

@@ -1,17 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Words that one CPU writes and others may read meanwhile, to whom any value that
- * was ever there will do. An aligned word is written whole by one plain store; the
- * builtin for it would be an atomic exchange on RISC-V (gcc 12).
+ * was ever there will do. An aligned word is read and written whole by one plain instruction. The
+ * builtins are more than that (gcc 12): the store is an atomic exchange on RISC-V, the load
+ * has no offset in it on AArch64.
  */
 #ifndef MM_RELAXED_H
 #define MM_RELAXED_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 static inline size_t mm_load_relaxed(const size_t *p)
 {
+#ifdef __SANITIZE_THREAD__
 	return __atomic_load_n(p, __ATOMIC_RELAXED);
+#else
+	return *(const volatile size_t *)p;
+#endif
+}
+
+static inline uint32_t mm_load_relaxed32(const uint32_t *p)
+{
+#ifdef __SANITIZE_THREAD__
+	return __atomic_load_n(p, __ATOMIC_RELAXED);
+#else
+	return *(const volatile uint32_t *)p;
+#endif
 }
 
 static inline void mm_store_relaxed(size_t *p, size_t value)

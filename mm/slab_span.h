@@ -14,7 +14,7 @@ enum slab_state {
 	SLAB_RUN,      /* first page of a large block */
 	SLAB_ACTIVE,   /* its CPU allocates from it; left means nothing */
 	SLAB_PARTIAL,  /* listed by its CPU; left = objects that are not on its list */
-	SLAB_FULL,     /* on no list; left = 1 */
+	SLAB_FULL,     /* on no list; left = frees until it is worth listing */
 	SLAB_RETURNED, /* empty, on its way to the span manager */
 	SLAB_LOST,     /* corrupt: isolated, never used again */
 };
@@ -31,7 +31,8 @@ struct slab {
 	uintptr_t head;	 /* freed objects: address (above level 0: offset) of the first */
 	uintptr_t base;	 /* address of the first byte */
 	uint32_t tag;	 /* atomic: owner, above level 0 also the smallest size of the class - 1 */
-	uint32_t span;	 /* how many more sizes the class has */
+	uint16_t span;	 /* how many more sizes the class has */
+	uint16_t enough; /* frees of a full one that make it worth listing */
 	uint32_t factor; /* offset * factor < limit: an object begins there (byte_slab.c) */
 	uint32_t limit;	 /* atomic */
 	uint16_t left;
@@ -66,6 +67,11 @@ struct slab_piece {
 
 /* What the index says of a page without a slab: inside a large block or never used; freed. */
 extern struct slab slab_no_page, slab_free_page;
+
+static inline struct slab_cpu *cpu_of(struct byte_slab *a, unsigned int cpu)
+{
+	return &a->room[cpu].cpu;
+}
 
 #define SLAB_CHUNK 32u /* pages whose part of the index is made ready at a time */
 

@@ -65,8 +65,7 @@ step "every allocation fails" make "$jobs" inject-test
 host "host tests, clang" make "$jobs" host-test HOSTCC=clang HB=build/host-clang
 host "host tests, threads under TSan" make "$jobs" host-test HOST_SAN=thread FILTER='mm/*threads*'
 step "library and its embedding" make "$jobs" embed-test
-# Slab and buddy have known failures there: make preload-test shows them.
-step "programs over the preloaded malloc" make "$jobs" preload-test PRELOAD_ENGINES=tlsf
+step "programs over the preloaded malloc" make "$jobs" preload-test
 step "fuzzers, 3 s each" make fuzz-mm FUZZ_SECONDS=3
 step "table of misuse" make misuse-test
 step "benchmark tools" make "$jobs" bench-test

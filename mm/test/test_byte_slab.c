@@ -252,6 +252,31 @@ static enum mm_fault_kind put_pinned(struct byte_alloc *a, void *p, size_t size)
 }
 
 /* Every class leaves an empty slab with this CPU, and yet the piece goes back. */
+/* What wants memory back lists the active slab, so that its last free is no usual one. */
+SELFTEST(mm, slab_active_becomes_empty)
+{
+	struct byte_alloc *a = fresh(HEAP_BYTES);
+	struct slab_cpu *c;
+	unsigned int cpu;
+	void *p, *q, *start;
+	size_t nbytes;
+
+	if (!a || MM_HARDEN >= 2) {
+		selftest_skip("no shortest path");
+		return;
+	}
+	mm_port_unpin(mm_port_pin(&cpu), cpu);
+	c = &slab.room[cpu].cpu;
+	(void)byte_slab_ops.dealloc(a, get_pinned(a, 100), 100, 8); /* sees the piece from now on */
+	p = get_pinned(a, 100);
+	q = get_pinned(a, 100);
+	CHECK(p && q && !byte_slab_ops.take_free(a, &start, &nbytes));
+	CHECK(byte_slab_dealloc_shortest(a, c, q, 100, 8));
+	CHECK(!byte_slab_dealloc_shortest(a, c, p, 100, 8));
+	CHECK(byte_slab_ops.dealloc(a, p, 100, 8) == MM_FAULT_NONE && !byte_slab_ops.check(a));
+	CHECK(byte_slab_ops.take_free(a, &start, &nbytes));
+}
+
 SELFTEST(mm, slab_take_free_from_cpu)
 {
 	struct byte_alloc *a = fresh(HEAP_BYTES);

@@ -5,6 +5,7 @@
 
 #define REGION	   ((size_t)2 << 20)
 #define HEAP_PAGES (MIN_HEAP_SIZE / MM_PAGE_SIZE)
+#define CANARY	   (MM_HARDEN >= 2 ? (size_t)8 : 0) /* least that lies behind a large block */
 
 static const struct byte_ops *const engines[] = {&byte_tlsf_ops, &byte_slab_ops, &byte_buddy_ops};
 #define NENGINES (sizeof(engines) / sizeof(engines[0]))
@@ -22,9 +23,9 @@ static void empty(const struct byte_ops *ops)
  * Run one check on a fresh allocator over each engine. In the end it has no memory, for the
  * test's is gone, and debug builds look into every allocator that there is.
  */
-static void each_engine(int (*check)(uint8_t *mem))
+static void each_engine_on(size_t nbytes, int (*check)(uint8_t *mem))
 {
-	uint8_t *mem = selftest_memory(REGION);
+	uint8_t *mem = selftest_memory(nbytes);
 
 	if (!mem) {
 		selftest_skip("not enough memory");
@@ -33,11 +34,16 @@ static void each_engine(int (*check)(uint8_t *mem))
 	for (size_t i = 0; i < NENGINES; i++) {
 		selftest_note("%s", engines[i]->name);
 		empty(engines[i]);
-		CHECK(global_allocator_init(g, virt_addr(mem), REGION) == ALLOC_OK);
+		CHECK(global_allocator_init(g, virt_addr(mem), nbytes) == ALLOC_OK);
 		if (check(mem))
 			return;
 		empty(engines[i]);
 	}
+}
+
+static void each_engine(int (*check)(uint8_t *mem))
+{
+	each_engine_on(REGION, check);
 }
 
 /* Out of line, so that it is known where calls come from. */
@@ -286,6 +292,31 @@ SELFTEST(mm, global_growth)
 	each_engine(check_growth);
 }
 
+/* Where there is plenty, the first step is a 64th of it, rounded down, and stays. */
+static int check_growth_step(uint8_t *mem)
+{
+	size_t share = global_allocator_available_pages(g) / 64, heap;
+	void *p[16];
+
+	(void)mem;
+	for (size_t i = 0; i < 16; i++)
+		CHECK_OR(p[i] = get(3000, 8), -1);
+	heap = global_allocator_usage_pages(g, PAGE_USAGE_HEAP);
+	CHECK_OR(mm_is_pow2(heap - HEAP_PAGES) && heap - HEAP_PAGES > share / 2, -1);
+	CHECK_OR(heap - HEAP_PAGES <= share, -1);
+	for (size_t i = 0; i < 16; i++)
+		CHECK_OR(put(p[i], 3000, 8), -1);
+	CHECK_OR(global_allocator_usage_pages(g, PAGE_USAGE_HEAP) == heap && healthy(), -1);
+	global_allocator_trim(g);
+	CHECK_OR(global_allocator_usage_pages(g, PAGE_USAGE_HEAP) < heap, -1);
+	return 0;
+}
+
+SELFTEST(mm, global_growth_step)
+{
+	each_engine_on(8 * REGION, check_growth_step);
+}
+
 static size_t take_all(size_t size, void ***chain)
 {
 	size_t n = 0;
@@ -335,9 +366,10 @@ static int check_exhaustion(uint8_t *mem)
 	return 0;
 }
 
+/* With walks over everything, as level 3 has them, the time is as the square of the size. */
 SELFTEST(mm, global_out_of_memory)
 {
-	each_engine(check_exhaustion);
+	each_engine_on(MM_HARDEN >= 3 ? REGION / 2 : REGION, check_exhaustion);
 }
 
 /* What was freed goes back by itself, but for a little. */
@@ -370,6 +402,44 @@ static int check_shrinking(uint8_t *mem)
 SELFTEST(mm, global_gives_back)
 {
 	each_engine(check_shrinking);
+}
+
+struct link {
+	struct link *next;
+	size_t size;
+};
+
+/* Blocks of many sizes, freed in another order than they were allocated. */
+static int check_mixed_shrinking(uint8_t *mem)
+{
+	struct link *chains[7] = {NULL};
+	size_t held = 0, peak;
+
+	(void)mem;
+	for (size_t n = 0; held < REGION / 4; n++) {
+		size_t size = 32 + n * 2654435761u % 32;
+		struct link *p = get(size, 8);
+
+		CHECK_OR(p, -1);
+		*p = (struct link){chains[n % 7], size};
+		chains[n % 7] = p;
+		held += size;
+	}
+	peak = global_allocator_usage_pages(g, PAGE_USAGE_HEAP);
+	for (size_t i = 0; i < 7; i++)
+		while (chains[i]) {
+			struct link *p = chains[i];
+
+			chains[i] = p->next;
+			CHECK_OR(put(p, p->size, 8), -1);
+		}
+	CHECK_OR(global_allocator_usage_pages(g, PAGE_USAGE_HEAP) <= peak / 4 && healthy(), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_gives_back_mixed)
+{
+	each_engine(check_mixed_shrinking);
 }
 
 static int check_zeroed(uint8_t *mem)
@@ -462,7 +532,7 @@ static int check_realloc_in_place(uint8_t *mem)
 {
 	struct layout l = {GLOBAL_LARGE_SIZE + 1, 8};
 	void *p = get(l.size, l.align), *q, *passed_by[16];
-	size_t used, n = 0;
+	size_t used, twice, n = 0;
 
 	(void)mem;
 	CHECK_OR(p, -1);
@@ -473,12 +543,15 @@ static int check_realloc_in_place(uint8_t *mem)
 	}
 	q = p;
 	used = global_allocator_used_pages(g);
-	CHECK_OR(global_allocator_realloc(g, p, l, l.size + 4095, &q) == ALLOC_OK && q == p, -1);
+	CHECK_OR(global_allocator_realloc(g, p, l, l.size + 4095 - CANARY, &q) == ALLOC_OK &&
+			 q == p,
+		 -1);
 	CHECK_OR(global_allocator_used_pages(g) == used, -1);
-	l.size += 4095;
-	CHECK_OR(global_allocator_realloc(g, p, l, l.size * 2, &q) == ALLOC_OK && q == p, -1);
-	CHECK_OR(global_allocator_used_pages(g) == used + l.size / MM_PAGE_SIZE, -1);
-	CHECK_OR(global_allocator_realloc(g, p, (struct layout){l.size * 2, 8}, l.size, &q) ==
+	l.size += 4095 - CANARY;
+	twice = (l.size + CANARY) * 2 - CANARY;
+	CHECK_OR(global_allocator_realloc(g, p, l, twice, &q) == ALLOC_OK && q == p, -1);
+	CHECK_OR(global_allocator_used_pages(g) == used + (l.size + CANARY) / MM_PAGE_SIZE, -1);
+	CHECK_OR(global_allocator_realloc(g, p, (struct layout){twice, 8}, l.size, &q) ==
 				 ALLOC_OK &&
 			 q == p,
 		 -1);
@@ -493,6 +566,47 @@ static int check_realloc_in_place(uint8_t *mem)
 SELFTEST(mm, global_realloc_in_place)
 {
 	each_engine(check_realloc_in_place);
+}
+
+/* One byte behind a large block, of whatever size, is found by walk, resize and free. */
+static int check_large_overflow(uint8_t *mem)
+{
+	static const size_t sizes[] = {GLOBAL_LARGE_SIZE + 1, GLOBAL_LARGE_SIZE + 4088,
+				       GLOBAL_LARGE_SIZE + 4096};
+
+	(void)mem;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct layout l = {sizes[i], 8};
+		struct state before = state_now();
+		uint8_t *p = get(l.size, l.align);
+		unsigned long faults = mm_fault_count();
+		void *q = NULL;
+
+		CHECK_OR(p && healthy(), -1);
+		p[l.size] ^= 1;
+		CHECK_OR(global_allocator_check(g) == p + l.size, -1);
+		CHECK_OR(!put(p, l.size, l.align), -1);
+		CHECK_OR(mm_fault_last().kind == MM_FAULT_OVERFLOW, -1);
+		CHECK_OR(global_allocator_realloc(g, p, l, l.size + 1, &q) != ALLOC_OK && !q, -1);
+		CHECK_OR(mm_fault_count() == faults + 2, -1);
+		p[l.size] ^= 1;
+		CHECK_OR(global_allocator_realloc(g, p, l, l.size + 1, &q) == ALLOC_OK, -1);
+		p = q;
+		p[l.size] = 7; /* is the block's now */
+		CHECK_OR(healthy() && put(p, l.size + 1, l.align) && same_state(before), -1);
+	}
+	return 0;
+}
+
+SELFTEST(mm, global_large_overflow)
+{
+	if (MM_HARDEN < 2) {
+		selftest_skip("no canaries at this level");
+		return;
+	}
+	mm_fault_expect(true);
+	each_engine(check_large_overflow);
+	mm_fault_expect(false);
 }
 
 static int check_realloc_failure(uint8_t *mem)
@@ -654,6 +768,7 @@ static void note_discarded(virt_addr_t start, size_t npages)
 /* Everything that the heap gives back is announced, and nothing that is still in use. */
 static int check_discard(uint8_t *mem)
 {
+	static const size_t size = 40 * MM_PAGE_SIZE - CANARY, less = 30 * MM_PAGE_SIZE - CANARY;
 	uint8_t *large, *keep = get(500, 8);
 	void **chain, *q;
 	size_t peak;
@@ -663,14 +778,13 @@ static int check_discard(uint8_t *mem)
 	fill(keep, 500, 5);
 	discarded_pages = 0;
 	global_allocator_set_discard(g, note_discarded);
-	large = get(40 * MM_PAGE_SIZE, 8);
+	large = get(size, 8);
 	CHECK_OR(large, -1);
-	fill(large, 30 * MM_PAGE_SIZE, 6);
-	CHECK_OR(global_allocator_realloc(g, large, (struct layout){40 * MM_PAGE_SIZE, 8},
-					  30 * MM_PAGE_SIZE, &q) == ALLOC_OK,
+	fill(large, less, 6);
+	CHECK_OR(global_allocator_realloc(g, large, (struct layout){size, 8}, less, &q) == ALLOC_OK,
 		 -1);
-	CHECK_OR(q == large && discarded_pages == 10 && filled(large, 30 * MM_PAGE_SIZE, 6), -1);
-	CHECK_OR(put(large, 30 * MM_PAGE_SIZE, 8) && discarded_pages == 40, -1);
+	CHECK_OR(q == large && discarded_pages == 10 && filled(large, less, 6), -1);
+	CHECK_OR(put(large, less, 8) && discarded_pages == 40, -1);
 	(void)take_all(3000, &chain);
 	peak = global_allocator_usage_pages(g, PAGE_USAGE_HEAP);
 	discarded_pages = 0;
@@ -734,13 +848,14 @@ static bool put_fails(void *p, size_t size, size_t align)
 }
 
 /* Allocate and free so much that nothing waits in a quarantine, and all has been used again. */
+/* In so many rounds what waits in a quarantine, and at the far end of a list, is used again. */
 static bool found_by_use(size_t size)
 {
 	static void *p[100];
 	unsigned long before = mm_fault_count();
 
 	mm_fault_expect(true);
-	for (size_t round = 0; round < 2; round++) {
+	for (size_t round = 0; round < 4; round++) {
 		for (size_t i = 0; i < sizeof(p) / sizeof(p[0]); i++)
 			p[i] = get(size, 8);
 		for (size_t i = 0; i < sizeof(p) / sizeof(p[0]); i++)

@@ -268,7 +268,7 @@ static void page_bitmap(struct scene *s)
 static const struct misuse {
 	const char *what;
 	void (*commit)(struct scene *s);
-	enum { CALL, WRITE, WRITE_LARGE } kind;
+	enum { CALL, WRITE, WRITE_BEFORE_LARGE } kind;
 	unsigned int metadata; /* of these engines, that a write hits */
 } misuses[] = {
 	{"double free at once", double_free, CALL, 0},
@@ -292,8 +292,8 @@ static const struct misuse {
 	{"1 byte written past the end", past_end, WRITE, 0},
 	{"64 bytes written past the end", past_end_much, WRITE, 0},
 	{"1 byte written before the start", before_start, WRITE, 0},
-	{"1 byte written past the end, large block", past_end_large, WRITE_LARGE, 0},
-	{"1 byte written before the start, large block", before_start_large, WRITE_LARGE, 0},
+	{"1 byte written past the end, large block", past_end_large, WRITE, 0},
+	{"1 byte written before the start, large block", before_start_large, WRITE_BEFORE_LARGE, 0},
 	{"8 bytes written after free, at the start (a link)", write_after_free_start, WRITE,
 	 SLAB_DATA},
 	{"1 byte written after free, in the middle", write_after_free_middle, WRITE, 0},
@@ -412,7 +412,8 @@ static struct verdict judge(const struct byte_ops *ops, const struct misuse *m)
 
 /*
  * From level 1 on a wrong call never goes unnoticed, nor does a write into metadata, and
- * nothing crashes; from level 2 on a write into or beside a small block does not either.
+ * nothing crashes; from level 2 on a write into or beside a block does not either, but for
+ * one before a large block.
  */
 static bool broken_promise(const struct misuse *m, unsigned int engine, struct verdict v)
 {

@@ -123,6 +123,11 @@ static inline void arch_io_wmb(void)
 	__asm__ volatile("dmb oshst" ::: "memory");
 }
 
+static inline bool arch_try_lock32(uint32_t *word)
+{
+	return !__atomic_exchange_n(word, 1, __ATOMIC_ACQUIRE);
+}
+
 static inline void arch_store_release32(uint32_t *p, uint32_t value)
 {
 	__atomic_store_n(p, value, __ATOMIC_RELEASE);

@@ -38,6 +38,8 @@ struct arch_regs;
  *
  * void arch_mb(void), arch_rmb(void), arch_wmb(void);
  *		order accesses to normal memory among CPUs
+ * bool arch_try_lock32(uint32_t *);	true: it was zero, is not now, and what follows sees all
+ *					before the release that made it zero
  * void arch_store_release32(uint32_t *, uint32_t);	whoever sees it sees all before it
  * void arch_io_mb(void), arch_io_rmb(void), arch_io_wmb(void);
  *		order normal memory and device accesses (before a doorbell; after

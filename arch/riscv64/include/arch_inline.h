@@ -14,9 +14,6 @@
 
 #define RISCV_SSTATUS_SIE 2ul
 
-/* No logical CPU id is as large as this. */
-#define ARCH_MAX_CPU_ID 0x10000u
-
 /* As vector.S pushes it; offsets are pinned in trap.c. */
 struct arch_regs {
 	uint64_t x[32]; /* x[0] is not used */
@@ -62,14 +59,16 @@ static inline void arch_irq_restore(unsigned long state)
 	__asm__ volatile("csrs sstatus, %0" : : "r"(state) : "memory");
 }
 
+/*
+ * Half of the id is all of it. A load of so much is one that the compiler knows to need no
+ * widening when an index is made of it.
+ */
 static inline unsigned int arch_cpu_id(void)
 {
-	unsigned long id;
+	const uint16_t *id;
 
-	__asm__("lwu %0, 0(tp)" : "=r"(id));
-	if (id >= ARCH_MAX_CPU_ID)
-		__builtin_unreachable(); /* so that an index made of it needs no widening */
-	return (unsigned int)id;
+	__asm__("mv %0, tp" : "=r"(id));
+	return *id;
 }
 
 /* The pause hint (Zihintpause); without that extension a fence that orders nothing. */
@@ -128,6 +127,15 @@ static inline void arch_io_rmb(void)
 static inline void arch_io_wmb(void)
 {
 	__asm__ volatile("fence ow, ow" : : : "memory");
+}
+
+/* What is stored is at hand and never zero: the low half of tp, which tells the holder. */
+static inline bool arch_try_lock32(uint32_t *word)
+{
+	long old;
+
+	__asm__ volatile("amoswap.w.aq %0, tp, %1" : "=r"(old), "+A"(*word) : : "memory");
+	return !old;
 }
 
 /* One instruction; the compiler's release store has a fence before it. */

@@ -15,7 +15,7 @@ static inline unsigned long spin_lock_word(uint32_t *word)
 {
 	unsigned long state = arch_irq_save();
 
-	while (__builtin_expect(__atomic_exchange_n(word, 1, __ATOMIC_ACQUIRE), 0))
+	while (__builtin_expect(!arch_try_lock32(word), 0))
 		arch_relax();
 	return state;
 }

@@ -34,19 +34,27 @@ struct slab_waiting {
  * said; the window changes under the lock alone.
  */
 struct slab_cpu {
-	struct slab_window window; /* the one that is looked into first */
 	struct slab *active[BYTE_SLAB_CLASSES];
+	struct slab_window window; /* the one that is looked into first */
+	size_t user_bytes;	   /* for the engine's user, who has the CPU pinned */
+	uint32_t tag;		   /* of a slab that it owns, but for the size of the class */
+	unsigned int index;
 	struct slab *partial[BYTE_SLAB_CLASSES]; /* rings: taken at the head, added at the tail */
 	struct slab *arrived;			 /* taken from the inbox */
 	struct slab *pending_slab;		 /* the one of these whose objects are */
 	void *pending;				 /* being freed */
-	unsigned int index;
-	uint32_t slabs[BYTE_SLAB_CLASSES]; /* how many it has */
-	unsigned int oldest;		   /* in the quarantine */
+	uint32_t slabs[BYTE_SLAB_CLASSES];	 /* how many it has */
+	unsigned int oldest;			 /* in the quarantine */
 	unsigned int misses; /* frees that only another window than the first showed */
 	struct slab_waiting quarantine[BYTE_SLAB_WAITING];
 	/* What others write is on a line of its own. */
 	__attribute__((aligned(64))) struct slab *inbox; /* atomic: slabs with remote frees */
+};
+
+/* So large that a shift finds that of a CPU. */
+union slab_cpu_room {
+	struct slab_cpu cpu;
+	char room[2048];
 };
 
 /* Private to byte_slab*.c; here so that it can be placed in a static. */
@@ -55,7 +63,7 @@ struct byte_slab {
 	uint64_t secret;		     /* 0: init was never called */
 	uint8_t class_of[BYTE_SLAB_MAX / 8]; /* by (size - 1) / 8 */
 	uint32_t factor[BYTE_SLAB_CLASSES];  /* see struct slab */
-	struct slab_cpu cpu[MM_MAX_CPUS];
+	union slab_cpu_room room[MM_MAX_CPUS];
 	struct slab_window more[MM_MAX_CPUS][BYTE_SLAB_WINDOWS]; /* behind the CPU's first one */
 	uint64_t asked;	       /* atomic: CPUs that should give up what is empty */
 	struct slab *returned; /* atomic: stack of empty slabs that CPUs gave up */
@@ -77,5 +85,14 @@ struct byte_slab {
 void *byte_slab_alloc_fast(struct byte_alloc *base, size_t size, size_t align, unsigned int cpu);
 bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_t align,
 			    unsigned int cpu);
+
+/*
+ * The same for a user that knows where this CPU's part is. What lists a slab or gives it up is
+ * left to the local call, so that these call nobody.
+ */
+void *byte_slab_alloc_shortest(struct byte_alloc *base, struct slab_cpu *c, size_t size,
+			       size_t align);
+bool byte_slab_dealloc_shortest(struct byte_alloc *base, struct slab_cpu *c, void *p, size_t size,
+				size_t align);
 
 #endif

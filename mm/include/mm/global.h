@@ -30,9 +30,9 @@ typedef void (*discard_hook)(virt_addr_t start, size_t npages);
 
 /* What one CPU writes while it is pinned, or who has the heap lock. */
 struct global_cpu {
-	size_t allocated_bytes, freed_bytes; /* they only grow */
-	size_t look_at;			     /* with so many freed_bytes, look at what is in use */
-	bool drain_pages; /* set by others: empty the page cache at the next chance */
+	size_t freed_bytes; /* by its rare frees; it only grows */
+	size_t look_at;	    /* with so many freed_bytes, look at what all use */
+	bool drain_pages;   /* set by others: empty the page cache at the next chance */
 } __attribute__((aligned(64)));
 
 /*
@@ -40,9 +40,10 @@ struct global_cpu {
  * short offsets reach it.
  */
 struct global_allocator {
-	size_t small_limit; /* GLOBAL_LARGE_SIZE once the engine has memory */
-
 	struct mm_lock heap_lock; /* the heap, but for its local operations */
+	size_t fast_limit;	  /* the largest layout for the engine's shortest path, or 0, */
+	size_t small_limit;	  /* and for the engine: 0 until it has memory */
+	size_t locked_bytes;	  /* allocated less freed under the lock */
 	size_t trim_below;	  /* with fewer bytes used than this, look for free pieces */
 	struct global_cpu cpu[MM_MAX_CPUS + 1]; /* the last: under the heap lock */
 	union {
@@ -51,6 +52,8 @@ struct global_allocator {
 		struct byte_slab slab;
 		struct byte_buddy buddy;
 	} heap;
+
+	size_t kept_bytes; /* a heap no larger gives nothing back by itself; under the heap lock */
 
 	struct mm_lock grow_lock; /* outermost: the heap changes its size */
 

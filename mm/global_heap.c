@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The facade's heap: how the engine gets memory and gives it back. The theory stands in global.c.
+ */
+#include "bits.h"
+#include "global_impl.h"
+
+/* A CPU that frees without the lock looks at what all use after so many bytes at most. */
+#define TRIM_STEP ((size_t)256 * 1024)
+
+/*
+ * A heap that grows does so by at least this share of the free pages, but not by more bytes,
+ * unless it is as large itself.
+ */
+#define GROWTH_SHARE	64
+#define GROWTH_STEP_MAX ((size_t)8 << 20)
+
+/* A heap as small as this, and the first step, gives nothing back by itself: it would thrash. */
+#define KEPT_HEAP_SIZE (4 * MIN_HEAP_SIZE)
+
+/* The largest layout that the shortest paths of the static instance take. */
+static size_t fast_limit_of(const struct byte_ops *ops)
+{
+	return ops == &byte_slab_ops ? BYTE_SLAB_MAX : GLOBAL_LARGE_SIZE;
+}
+
+/* Pre: the heap lock is held. */
+static enum alloc_result add_piece(struct global_allocator *g, virt_addr_t piece, size_t npages)
+{
+	struct byte_alloc *heap = heap_of(g);
+	size_t nbytes = npages << MM_PAGE_SHIFT;
+
+	if (g->small_limit)
+		return heap->ops->add_memory(heap, virt_ptr(piece), nbytes);
+	heap->ops = engine_of(g);
+	if (heap->ops->init(heap, virt_ptr(piece), nbytes) != ALLOC_OK)
+		return ALLOC_NO_MEMORY;
+	__atomic_store_n(&g->small_limit, GLOBAL_LARGE_SIZE, __ATOMIC_RELEASE);
+	__atomic_store_n(&g->fast_limit, fast_limit_of(heap->ops), __ATOMIC_RELEASE);
+	return ALLOC_OK;
+}
+
+/* From now on look for free pieces below so many bytes in use, or a quarter of the heap. */
+static void set_trim_limit(struct global_allocator *g, size_t limit)
+{
+	size_t total = engine_of(g)->total_bytes(heap_of(g));
+
+	mm_store_relaxed(&g->trim_below, total > g->kept_bytes ? min_size(limit, total / 4) : 0);
+}
+
+/* --- Allocation --- */
+
+void *global_heap_alloc_unlock(struct global_allocator *g, size_t size, size_t align,
+			       unsigned long state)
+{
+	void *p = g->small_limit ? engine_of(g)->alloc(heap_of(g), size, align) : NULL;
+
+	if (likely(p))
+		count(&g->locked_bytes, size);
+	mm_port_unlock(&g->heap_lock, state);
+	return p;
+}
+
+/* Add a piece and serve a request from it before anyone else can. */
+static void *add_and_alloc(struct global_allocator *g, virt_addr_t piece, size_t npages,
+			   struct layout l)
+{
+	unsigned long state = mm_port_lock(&g->heap_lock);
+
+	if (add_piece(g, piece, npages) == ALLOC_OK) {
+		set_trim_limit(g, SIZE_MAX);
+		return global_heap_alloc_unlock(g, l.size, l.align, state);
+	}
+	mm_port_unlock(&g->heap_lock, state);
+	global_put_own_pages(g, piece, npages);
+	return NULL;
+}
+
+/* --- Growth --- */
+
+static size_t pow2_above(size_t n)
+{
+	return n > 1 ? (size_t)2 << mm_fls(n - 1) : 1;
+}
+
+/*
+ * The least that it likes to grow by, in pages: engines are at their best on few pieces, and
+ * what is there in plenty may lie idle. Small machines are asked for little, large ones not
+ * for more than is good.
+ */
+static size_t growth_step(struct global_allocator *g)
+{
+	size_t share = global_allocator_available_pages(g) / GROWTH_SHARE;
+
+	return (size_t)1 << mm_fls(min_size(share, GROWTH_STEP_MAX >> MM_PAGE_SHIFT) | 1);
+}
+
+/* Pages for the heap: what it would like for this request, and what it needs. */
+static void growth_of(struct global_allocator *g, struct layout l, size_t *want, size_t *need)
+{
+	struct byte_alloc *heap = heap_of(g);
+	size_t step = growth_step(g), total;
+	unsigned long state = mm_port_lock(&g->heap_lock);
+
+	g->kept_bytes = KEPT_HEAP_SIZE + (step << MM_PAGE_SHIFT);
+	total = pages_of(heap->ops->total_bytes(heap));
+	*need = pages_of(heap->ops->grow_size(heap, l.size, l.align));
+	mm_port_unlock(&g->heap_lock, state);
+	*want = max_size(pow2_above(max_size(max_size(total, step), pages_of(l.size))), *need);
+}
+
+/* Pre: the grow lock is held. */
+static void *grow_for(struct global_allocator *g, struct layout l)
+{
+	struct page_request req = {.align = MM_PAGE_SIZE, .usage = PAGE_USAGE_HEAP};
+	virt_addr_t piece;
+	size_t need;
+
+	growth_of(g, l, &req.npages, &need);
+	while (global_get_pages(g, req, &piece) != ALLOC_OK) {
+		if (req.npages <= need)
+			return NULL;
+		req.npages = max_size(req.npages / 2, need);
+	}
+	return add_and_alloc(g, piece, req.npages, l);
+}
+
+void *global_heap_grow(struct global_allocator *g, struct layout l)
+{
+	unsigned long state = mm_port_lock(&g->grow_lock);
+	void *p = global_heap_alloc_unlock(g, l.size, l.align, mm_port_lock(&g->heap_lock));
+
+	if (!p)
+		p = grow_for(g, l); /* nobody else has grown it meanwhile */
+	mm_port_unlock(&g->grow_lock, state);
+	return p;
+}
+
+enum alloc_result global_heap_start(struct global_allocator *g)
+{
+	struct page_request req = {
+		.npages = pages_of(MIN_HEAP_SIZE),
+		.align = MM_PAGE_SIZE,
+		.usage = PAGE_USAGE_HEAP,
+	};
+	virt_addr_t piece;
+	enum alloc_result r = global_get_pages(g, req, &piece);
+	unsigned long state;
+
+	if (r != ALLOC_OK)
+		return r;
+	state = mm_port_lock(&g->heap_lock);
+	r = add_piece(g, piece, req.npages);
+	mm_port_unlock(&g->heap_lock, state);
+	if (r != ALLOC_OK)
+		global_put_own_pages(g, piece, req.npages);
+	return r;
+}
+
+/* --- Shrinking --- */
+
+size_t global_heap_used(struct global_allocator *g)
+{
+	size_t n = mm_load_relaxed(&g->locked_bytes);
+
+	for (unsigned int i = 0; engine_of(g)->alloc_local && i < MM_MAX_CPUS; i++)
+		n += mm_load_relaxed(&slab_cpu_of(g, i)->user_bytes);
+	return n;
+}
+
+/*
+ * Summing up what is in use is put off until as much was freed as matters. Nothing is due with no
+ * limit, until the heap grows. Each call counts a page more than it freed, as it is by calls
+ * like this one that whole pages become free, and the frees before it were not counted.
+ */
+bool global_heap_trim_due(struct global_allocator *g, struct global_cpu *c, size_t nbytes)
+{
+	size_t used, limit, step;
+
+	c->freed_bytes += nbytes + MM_PAGE_SIZE;
+	if (c->freed_bytes < c->look_at)
+		return false;
+	used = global_heap_used(g);
+	limit = mm_load_relaxed(&g->trim_below);
+	if (used < limit)
+		return true;
+	step = limit ? max_size((used - limit) / 4, limit / 8 + 1024) : TRIM_STEP;
+	c->look_at = c->freed_bytes + min_size(step, TRIM_STEP);
+	return false;
+}
+
+static bool has_slack(struct global_allocator *g)
+{
+	struct byte_alloc *heap = heap_of(g);
+	size_t total = heap->ops->total_bytes(heap);
+
+	return total > g->kept_bytes && heap->ops->available_bytes(heap) > total / 4 * 3;
+}
+
+static bool take_free_piece(struct global_allocator *g, bool all, void **start, size_t *nbytes)
+{
+	struct byte_alloc *heap = heap_of(g);
+	unsigned long state = mm_port_lock(&g->heap_lock);
+	bool taken = g->small_limit && (all || has_slack(g)) &&
+		     heap->ops->take_free(heap, start, nbytes);
+
+	if (!taken)
+		set_trim_limit(g, global_heap_used(g) / 2);
+	mm_port_unlock(&g->heap_lock, state);
+	return taken;
+}
+
+static bool heap_is_empty(struct global_allocator *g)
+{
+	unsigned long state = mm_port_lock(&g->heap_lock);
+	bool empty = !engine_of(g)->total_bytes(heap_of(g));
+
+	mm_port_unlock(&g->heap_lock, state);
+	return empty;
+}
+
+void global_heap_trim(struct global_allocator *g, bool all)
+{
+	unsigned long state = mm_port_lock(&g->grow_lock);
+	void *start;
+	size_t nbytes;
+
+	while (take_free_piece(g, all, &start, &nbytes)) {
+		global_discard(g, virt_addr(start), nbytes >> MM_PAGE_SHIFT);
+		global_put_own_pages(g, virt_addr(start), nbytes >> MM_PAGE_SHIFT);
+	}
+	if (!all && heap_is_empty(g))
+		(void)global_heap_start(g); /* else the next request does */
+	mm_port_unlock(&g->grow_lock, state);
+}
