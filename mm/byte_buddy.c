@@ -82,8 +82,10 @@
 #define POISON	      0xdfdfdfdfdfdfdfdfu
 #define SLACK	      0xca
 #define AUDIT_PERIOD  64u
-#define REFILL	      8u
-#define TIGHT_NODES   64u
+/* Parked runs of fewer units are told by the marks of their granule, so that a second free is. */
+#define MARKED_UNITS (MM_HARDEN ? NODE_CHILDREN : 0)
+#define REFILL	     8u
+#define TIGHT_NODES  64u
 
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
@@ -100,6 +102,7 @@ struct buddy_link {
  *     1    1   a live block starts here
  *     0    1   and goes on here
  *     1    0   split: the child's own node says more. Of a unit: a parked run starts here
+ *              (at level 0 these look live, as parked runs of 64 units and more do at any level)
  */
 struct marks {
 	uint64_t start, used;
@@ -208,6 +211,13 @@ static inline unsigned int whole_children(unsigned int level, size_t units)
 static inline bool has_tail(unsigned int level, size_t units)
 {
 	return units & (((size_t)1 << level_shift(level)) - 1);
+}
+
+/* Do the marks of a parked run of this length say that it is parked? Only where frees are checked.
+ */
+static inline bool is_marked(size_t units)
+{
+	return MM_HARDEN && units < NODE_CHILDREN;
 }
 
 static inline uint64_t bit_at(unsigned int i)
@@ -1148,10 +1158,10 @@ static inline void poison_verify(uintptr_t addr, size_t nbytes)
 
 /* --- Parked runs ------------------------------------------------------------ */
 
-/* Longer ones than a granule look live in the marks: are they parked? */
+/* Others than short ones look live in the marks: are they parked? */
 static bool is_parked(const struct byte_buddy *h, uintptr_t addr, size_t units)
 {
-	if (units < NODE_CHILDREN || units >= BUDDY_PARKED_UNITS)
+	if (is_marked(units) || units >= BUDDY_PARKED_UNITS)
 		return false;
 	for (unsigned int i = 1; i <= h->depth[units]; i++)
 		if (h->parked[units][i] == addr)
@@ -1168,7 +1178,7 @@ static inline bool can_park(const struct byte_buddy *h, size_t units)
 static inline void park(struct byte_buddy *h, uintptr_t addr, size_t units)
 {
 	h->parked[units][++h->depth[units]] = addr;
-	if (likely(units < NODE_CHILDREN))
+	if (likely(is_marked(units)))
 		granule_in(h->granules, addr)->used &= ~bit_at(child_index(0, addr));
 }
 
@@ -1182,7 +1192,7 @@ static inline uintptr_t parked_run(const struct byte_buddy *h, size_t units)
 static inline void unpark(struct byte_buddy *h, uintptr_t addr, size_t units)
 {
 	h->depth[units]--;
-	if (likely(units < NODE_CHILDREN))
+	if (likely(is_marked(units)))
 		granule_in(h->granules, addr)->used |= bit_at(child_index(0, addr));
 }
 
@@ -1623,7 +1633,9 @@ static inline void occupy_small(struct byte_buddy *h, const struct spot *s, size
 	}
 	account_live(h, s->piece, units * n);
 	g->start |= starts << i;
-	g->used |= (low_bits((unsigned int)units * n) ^ (starts & ~(uint64_t)1)) << i;
+	g->used |= low_bits((unsigned int)units * n) << i;
+	if (is_marked(units))
+		g->used ^= (starts & ~(uint64_t)1) << i;
 	settle_granule(h, s->piece, s->addr);
 }
 
@@ -2053,7 +2065,7 @@ static const void *parked_check(const struct byte_buddy *h, size_t *nparked)
 
 			if (piece)
 				b = block_at(piece, addr);
-			if (b.state != (units < NODE_CHILDREN ? BLOCK_PARKED : BLOCK_LIVE) ||
+			if (b.state != (is_marked(units) ? BLOCK_PARKED : BLOCK_LIVE) ||
 			    b.units != units)
 				return &h->parked[units][i];
 			--*nparked;
