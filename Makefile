@@ -606,12 +606,18 @@ Mica: a bare-metal mini-kernel around a memory library.
   make gdb-riscv64     boot and stop at the first instruction, under gdb (also gdb-aarch64)
   make kernel          build the kernel of ARCH
   make host-test       the self-tests on this machine, under sanitizers (FILTER='mm/*')
+  make inject-test     the same, with every allocation failing once
   make worst-test      instructions of TLSF's worst operations, against their bounds
+  make misuse-test     each misuse on each engine and level, against docs/memory.md
+  make fuzz-mm         libFuzzer on the engines, the pages and the facade (FUZZ_SECONDS=10)
   make coverage        lines and branches of mm/ that the tests take
   make boot-test       the boot matrix alone (CELL='riscv64*')
   make bench-guest     instructions per allocation on both targets (GUEST_ENGINES=slab)
-  make lib             the memory library for the host and both targets
+  make lib             the memory library for the host and both targets (PORT=file.h)
+  make preload         the library as a malloc for Linux programs: build/preload/libmica-preload.so
+  make preload-test    real programs over it, over each engine
   make bench           measure the allocators and their peers (QUICK=1: two minutes); tables, plots
+  make harden-cost     instructions of each hardening level, into docs/memory.md
   make bench-record    record a program's use of malloc for it (PROG='command ...')
   make format check    clang-format all sources; only check them, and the includes
   make clean           remove build/

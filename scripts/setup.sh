@@ -82,7 +82,6 @@ for purpose; do
     debug) need gdb-multiarch gdb-multiarch ;;
     format)
         need clang-format clang-format
-        need clang-tidy clang-tidy
         ;;
     *)
         echo "setup: what is '$purpose'?" >&2
