@@ -62,7 +62,7 @@
  * inbox or as empty slabs, can keep a piece from going back; blocks above 4096
  * bytes are rounded up to pages, and a small block at a large alignment is as
  * large as that; a heap of more than sixteen pieces frees under the lock what
- * lies in the others; of a class with many slabs an eighth of the objects may lie idle in slabs
+ * lies in the others; of a class with many slabs an eighth of the objects may lie idle in slabs (until memory is out)
  * that are not listed yet; used_bytes walks all records and lists, and like walk and
  * check is exact only while no CPU is in a local call; a link that was overwritten
  * with a small number makes the next allocation look at a word up to 32 KiB behind
@@ -761,12 +761,32 @@ static void give_up(struct byte_slab *a, struct slab_cpu *c)
 	}
 }
 
+typedef const void *(*span_fn)(const struct byte_slab *a, const struct slab *s, void *ctx);
+
+static const void *each_span(const struct byte_slab *a, span_fn f, void *ctx);
+
+/* A slab of ours that counts as full but is not is listed: what is free in it is wanted now. */
+static const void *list_idle(const struct byte_slab *a, const struct slab *span, void *ctx)
+{
+	struct slab *s = (struct slab *)(uintptr_t)span;
+	struct slab_cpu *c = ctx;
+
+	(void)a;
+	if (state_of(s) != SLAB_FULL || owner_of(s) != c->index || s->left == s->enough)
+		return NULL;
+	set_state(s, SLAB_PARTIAL);
+	s->left = (uint16_t)(s->count - (s->enough - s->left));
+	partial_add(c, s);
+	return NULL;
+}
+
 /*
  * Make pages free. The CPU that we run on gives up what it can; the other CPUs
- * are asked, and do it when they next leave their fast path.
+ * are asked, and do it when they next leave their fast path. Looks at every slab.
  */
 static void trim(struct byte_slab *a, struct slab_cpu *c)
 {
+	each_span(a, list_idle, c);
 	give_up(a, c);
 	__atomic_store_n(&a->asked, ~((uint64_t)1 << c->index), __ATOMIC_RELAXED);
 	collect(a, SIZE_MAX);
@@ -1224,8 +1244,6 @@ static size_t byte_slab_total_bytes(const struct byte_alloc *base)
 {
 	return ((const struct byte_slab *)base)->total_nbytes;
 }
-
-typedef const void *(*span_fn)(const struct byte_slab *a, const struct slab *s, void *ctx);
 
 /* Call f for the first page of every span, piece by piece, until it returns something. */
 static const void *each_span(const struct byte_slab *a, span_fn f, void *ctx)
