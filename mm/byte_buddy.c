@@ -902,6 +902,29 @@ static inline void occupy(struct byte_buddy *h, struct buddy_piece *piece, uintp
 	occupy_tail(h, piece, addr + (units << UNIT_SHIFT), level - 1, open);
 }
 
+static inline bool same_granule(uintptr_t a, uintptr_t b)
+{
+	return (a ^ b) < node_bytes(0);
+}
+
+/* Where a granule that is to be settled later is noted. */
+static inline uintptr_t *pending_slot(struct byte_buddy *h, uintptr_t addr)
+{
+	return &h->pending[node_number(0, addr) % BUDDY_PENDING];
+}
+
+/*
+ * A granule became wholly free, so that its parent has its place again: a note that outlived
+ * this would clear the mark of whatever starts there by the time it is settled.
+ */
+static inline void pending_forget(struct byte_buddy *h, uintptr_t addr)
+{
+	uintptr_t *slot = pending_slot(h, addr);
+
+	if (same_granule(*slot, addr))
+		*slot = 0;
+}
+
 /* Free the last part of a block. True when the child that it lies in is wholly free now. */
 static __attribute__((noinline)) bool release_tail(struct byte_buddy *h, struct buddy_piece *piece,
 						   uintptr_t end, unsigned int below)
@@ -919,30 +942,20 @@ static __attribute__((noinline)) bool release_tail(struct byte_buddy *h, struct 
 			m->start &= ~bit_at(i);
 		settle(h, piece, level, end);
 		whole = is_whole(m);
+		if (whole && !level)
+			pending_forget(h, end);
 	}
 	return whole;
-}
-
-static inline bool same_granule(uintptr_t a, uintptr_t b)
-{
-	return (a ^ b) < node_bytes(0);
-}
-
-/* Where a granule that is to be settled later is noted. */
-static inline uintptr_t *pending_slot(struct byte_buddy *h, uintptr_t addr)
-{
-	return &h->pending[node_number(0, addr) % BUDDY_PENDING];
 }
 
 /* A node of this level became wholly free: so did the child of its parent. */
 static __attribute__((noinline)) void merge_up(struct byte_buddy *h, struct buddy_piece *piece,
 					       uintptr_t addr, unsigned int level)
 {
-	uintptr_t *slot = pending_slot(h, addr);
 	struct marks *m;
 
-	if (!level && same_granule(*slot, addr))
-		*slot = 0;
+	if (!level)
+		pending_forget(h, addr);
 	do {
 		m = marks_of(piece, ++level, addr);
 		m->start &= ~bit_at(child_index(level, addr));
@@ -2052,6 +2065,25 @@ static const void *parked_check(const struct byte_buddy *h, size_t *nparked)
 	return *nparked ? h->parked : NULL;
 }
 
+/* Is every granule that waits to be settled still a split child of its chunk? */
+static const void *pending_check(const struct byte_buddy *h)
+{
+	for (unsigned int i = 0; i < BUDDY_PENDING; i++) {
+		uintptr_t addr = h->pending[i];
+		const struct buddy_piece *piece = piece_search(h, addr);
+		unsigned int level;
+
+		if (!addr)
+			continue;
+		if (!piece || node_number(0, addr) % BUDDY_PENDING != i)
+			return &h->pending[i];
+		for (level = piece->top; level; level--)
+			if (!is_split(marks_of(piece, level, addr), child_index(level, addr)))
+				return &h->pending[i];
+	}
+	return NULL;
+}
+
 /* Are as many nodes in the lists as should be? */
 static const void *lists_check(const struct byte_buddy *h, size_t linked)
 {
@@ -2084,6 +2116,8 @@ static const void *buddy_check(const struct byte_alloc *a)
 		broken = &h->empty_pieces;
 	if (!broken)
 		broken = parked_check(h, &nparked);
+	if (!broken)
+		broken = pending_check(h);
 	return broken ? broken : lists_check(h, linked);
 }
 

@@ -42,6 +42,39 @@ SELFTEST(mm, buddy_natural_alignment_and_trim)
 	}
 }
 
+/* Where a granule waits to be settled because of a small free, and becomes whole by the free of a
+ * long block that ends in it, its place is taken before it is settled: the new block must stay.
+ */
+SELFTEST(mm, buddy_block_where_a_granule_waited)
+{
+	enum { PAIRS = 40, FILL = POOL / 1024 };
+	const struct byte_ops *ops = &byte_buddy_ops;
+	struct byte_alloc *a = start(selftest_memory(POOL));
+	const size_t tail = MM_HARDEN >= 2 ? 8 : 0;
+	/* Four granules and a half, which is not parked; the other half of the fifth; one granule.
+	 */
+	const size_t longer = 4608 - tail, half = 512 - tail, whole = 1024 - tail;
+	static void *p[PAIRS], *q[PAIRS], *r[FILL];
+	size_t n = 0;
+
+	CHECK(a);
+	for (size_t i = 0; i < PAIRS; i++)
+		CHECK((p[i] = ops->alloc(a, longer, 8)) && (q[i] = ops->alloc(a, half, 8)));
+	for (size_t i = 0; i < PAIRS; i++)
+		CHECK(!ops->dealloc(a, q[i], half, 8));
+	for (size_t i = 0; i < PAIRS; i++) {
+		CHECK(!ops->dealloc(a, p[i], longer, 8));
+		CHECK(!ops->check(a));
+	}
+	/* The request that fails has settled what waits. */
+	while (n < FILL && (r[n] = ops->alloc(a, whole, 8)))
+		n++;
+	CHECK(n > PAIRS && n < FILL && !ops->check(a));
+	while (n--)
+		CHECK(!ops->dealloc(a, r[n], whole, 8));
+	CHECK(!ops->used_bytes(a) && !ops->check(a));
+}
+
 struct free_map {
 	uint64_t hash; /* of where free blocks begin and end */
 	size_t nblocks, nused;
