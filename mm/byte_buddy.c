@@ -1914,10 +1914,40 @@ static void buddy_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx)
 
 /* --- Checking --------------------------------------------------------------- */
 
-/* Is a link where it says, in a list or behind another? */
-static bool link_sound(const struct buddy_link *b)
+/* Is it in the nodes of a piece, so that it can be read? What was smashed may point anywhere. */
+static bool link_readable(const struct byte_buddy *h, const struct buddy_link *b)
 {
-	return *b->at == b && (!b->next || b->next->at == &b->next);
+	uintptr_t at = (uintptr_t)b;
+	const struct buddy_piece *piece = piece_from(h, at);
+
+	return piece && !(at & (_Alignof(struct buddy_link) - 1)) && at > (uintptr_t)piece &&
+	       at <= piece->first - sizeof(*b);
+}
+
+/* Is a link where it says, in a list or behind another? */
+static bool link_sound(const struct byte_buddy *h, unsigned int list, const struct buddy_link *b)
+{
+	struct buddy_link *const *head = &h->lists[list];
+
+	if (b->next && (!link_readable(h, b->next) || b->next->at != &b->next))
+		return false;
+	if (b->at == head)
+		return *head == b;
+	/* The link is the first word of the one before. */
+	return link_readable(h, (const struct buddy_link *)b->at) && *b->at == b;
+}
+
+/* Does every child that is split lie in the piece, so that there is a node for it? */
+static bool split_inside(const struct buddy_piece *piece, unsigned int level, uintptr_t base,
+			 const struct marks *m)
+{
+	for (uint64_t split = m->start & ~m->used; split; split &= split - 1) {
+		uintptr_t addr = child_addr(level, base, mm_ctz(split));
+
+		if (addr >= piece->end || addr + (child_bytes(level) - 1) < piece->first)
+			return false;
+	}
+	return true;
 }
 
 static bool is_pending(const struct byte_buddy *h, uintptr_t addr)
@@ -1933,6 +1963,9 @@ static const void *chunk_check(const struct byte_buddy *h, const struct buddy_pi
 	uint64_t split = chunk->marks.start & ~chunk->marks.used;
 	uint64_t seen = 0;
 
+	if (!*written_at(piece->written, addr) ||
+	    !split_inside(piece, 1, node_base(piece, 1, addr), &chunk->marks))
+		return chunk;
 	if (chunk->class != class_due(&chunk->marks))
 		return chunk;
 	for (unsigned int i = 0; i < NODE_CHILDREN; i++) {
@@ -1993,7 +2026,7 @@ static const void *bank_check(const struct byte_buddy *h, const struct buddy_pie
 		}
 		if (set != due || (bank->some >> list & 1) != (set != 0))
 			return &bank->chunks[list];
-		if (set && !link_sound(&bank->links[list]))
+		if (set && !link_sound(h, list, &bank->links[list]))
 			return &bank->links[list];
 		*linked += set != 0;
 	}
@@ -2007,9 +2040,12 @@ static const void *node_check(const struct byte_buddy *h, const struct buddy_pie
 	uint64_t split = node->marks.start & ~node->marks.used;
 	const void *broken = NULL;
 
-	if (node->class != class_due(&node->marks) || node->piece != piece)
+	if (node->class != class_due(&node->marks) || node->piece != piece ||
+	    node->base != node_base(piece, level, addr) ||
+	    !split_inside(piece, level, node->base, &node->marks))
 		return node;
-	if (node->class != NO_CLASS && !link_sound(&node->link))
+	if (node->class != NO_CLASS &&
+	    !link_sound(h, level * BUDDY_CLASSES + node->class, &node->link))
 		return &node->link;
 	*linked += node->class != NO_CLASS;
 	if (level == BANK)
@@ -2094,8 +2130,9 @@ static const void *lists_check(const struct byte_buddy *h, size_t linked)
 
 		if ((b != NULL) != (h->some[list / 64] >> list % 64 & 1))
 			return &h->lists[list];
-		for (; b && n <= linked; b = b->next)
-			n++;
+		for (; b && n <= linked; b = b->next, n++)
+			if (!link_readable(h, b))
+				return &h->lists[list];
 	}
 	return n == linked ? NULL : h->lists;
 }

@@ -75,6 +75,45 @@ SELFTEST(mm, buddy_block_where_a_granule_waited)
 	CHECK(!ops->used_bytes(a) && !ops->check(a));
 }
 
+static void lowest_block(void *ctx, const void *block, size_t nbytes, bool used)
+{
+	const void **lowest = ctx;
+
+	(void)nbytes;
+	(void)used;
+	if (block < *lowest)
+		*lowest = block;
+}
+
+/* Whatever word of the nodes is overwritten, check() reads nothing but them and comes back. */
+SELFTEST(mm, buddy_check_survives_smashed_nodes)
+{
+	/* The header of the piece is what tells where the nodes are. */
+	enum { HEADER = 13 + BUDDY_LEVELS, STEP = MM_HARDEN >= 2 ? 11 : 3 };
+	static const uint64_t masks[] = {UINT64_MAX, 1, (uint64_t)1 << 63, 0x00ff00ff00ff00ff};
+	const struct byte_ops *ops = &byte_buddy_ops;
+	uint64_t *mem = selftest_memory(POOL);
+	struct byte_alloc *a = start(mem);
+	const void *first = (uint8_t *)mem + POOL;
+	size_t noticed = 0;
+
+	CHECK(a);
+	for (size_t i = 0; i < 60; i++)
+		CHECK(ops->alloc(a, 1 + i * i * 5, 8));
+	ops->walk(a, lowest_block, &first);
+	CHECK(!ops->check(a));
+	for (uint64_t *word = mem + HEADER; (const void *)word < first; word += STEP) {
+		uint64_t saved = *word;
+
+		for (size_t i = 0; i < sizeof(masks) / sizeof(masks[0]); i++) {
+			*word = saved ^ masks[i];
+			noticed += ops->check(a) != NULL;
+		}
+		*word = saved;
+	}
+	CHECK(noticed && !ops->check(a));
+}
+
 struct free_map {
 	uint64_t hash; /* of where free blocks begin and end */
 	size_t nblocks, nused;
