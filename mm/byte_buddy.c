@@ -39,6 +39,8 @@
  * takes the last one. When there is none, and room for several, a request takes
  * up to REFILL runs at once. A granule into which runs are freed is settled only when others need
  * its place among those that wait for it, so that many frees to one granule cost one.
+ * It waits only while it is split: when the free of a long block's last part makes it whole it is
+ * forgotten at once, for its parent may hand it out.
  * When a search finds nothing, all that waits is merged, and places that are not aligned or
  * are free only in part are looked at, before the request fails.
  *
@@ -64,7 +66,8 @@
  * of such blocks needs up to a half more than they hold. Blocks above 4 KiB are never
  * parked: they settle two to four nodes each time, some 200 to 400 instructions. A
  * piece loses 2 KiB for nodes, which is much of a small one, and the stacks are 32 KiB of
- * static memory. Adding a piece writes a byte for each 64 KiB of it.
+ * static memory. Adding a piece writes a byte for each 64 KiB of it. check() reads nodes that were
+ * overwritten with care, but trusts the header of a piece.
  */
 #include <mm/byte_buddy.h>
 
