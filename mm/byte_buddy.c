@@ -39,6 +39,8 @@
  * takes the last one. When there is none, and room for several, a request takes
  * up to REFILL runs at once. A granule into which runs are freed is settled only when others need
  * its place among those that wait for it, so that many frees to one granule cost one.
+ * It waits only while it is split: when the free of a long block's last part makes it whole it is
+ * forgotten at once, for its parent may hand it out.
  * When a search finds nothing, all that waits is merged, and places that are not aligned or
  * are free only in part are looked at, before the request fails.
  *
@@ -64,7 +66,8 @@
  * of such blocks needs up to a half more than they hold. Blocks above 4 KiB are never
  * parked: they settle two to four nodes each time, some 200 to 400 instructions. A
  * piece loses 2 KiB for nodes, which is much of a small one, and the stacks are 32 KiB of
- * static memory. Adding a piece writes a byte for each 64 KiB of it.
+ * static memory. Adding a piece writes a byte for each 64 KiB of it. check() reads nodes that were
+ * overwritten with care, but trusts the header of a piece.
  */
 #include <mm/byte_buddy.h>
 
@@ -923,8 +926,11 @@ static inline uintptr_t *pending_slot(struct byte_buddy *h, uintptr_t addr)
 	return &h->pending[node_number(0, addr) % BUDDY_PENDING];
 }
 
-/* A granule that is wholly free is one no more: what may lie there later is its parent's. */
-static inline void forget_pending(struct byte_buddy *h, uintptr_t addr)
+/*
+ * A granule became wholly free, so that its parent has its place again: a note that outlived
+ * this would clear the mark of whatever starts there by the time it is settled.
+ */
+static inline void pending_forget(struct byte_buddy *h, uintptr_t addr)
 {
 	uintptr_t *slot = pending_slot(h, addr);
 
@@ -950,7 +956,7 @@ static __attribute__((noinline)) bool release_tail(struct byte_buddy *h, struct 
 		settle(h, piece, level, end);
 		whole = is_whole(m);
 		if (whole && !level)
-			forget_pending(h, end);
+			pending_forget(h, end);
 	}
 	return whole;
 }
@@ -962,7 +968,7 @@ static __attribute__((noinline)) void merge_up(struct byte_buddy *h, struct budd
 	struct marks *m;
 
 	if (!level)
-		forget_pending(h, addr);
+		pending_forget(h, addr);
 	do {
 		m = marks_of(piece, ++level, addr);
 		m->start &= ~bit_at(child_index(level, addr));
@@ -1923,10 +1929,40 @@ static void buddy_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx)
 
 /* --- Checking --------------------------------------------------------------- */
 
-/* Is a link where it says, in a list or behind another? */
-static bool link_sound(const struct buddy_link *b)
+/* Is it in the nodes of a piece, so that it can be read? What was smashed may point anywhere. */
+static bool link_readable(const struct byte_buddy *h, const struct buddy_link *b)
 {
-	return *b->at == b && (!b->next || b->next->at == &b->next);
+	uintptr_t at = (uintptr_t)b;
+	const struct buddy_piece *piece = piece_from(h, at);
+
+	return piece && !(at & (_Alignof(struct buddy_link) - 1)) && at > (uintptr_t)piece &&
+	       at <= piece->first - sizeof(*b);
+}
+
+/* Is a link where it says, in a list or behind another? */
+static bool link_sound(const struct byte_buddy *h, unsigned int list, const struct buddy_link *b)
+{
+	struct buddy_link *const *head = &h->lists[list];
+
+	if (b->next && (!link_readable(h, b->next) || b->next->at != &b->next))
+		return false;
+	if (b->at == head)
+		return *head == b;
+	/* The link is the first word of the one before. */
+	return link_readable(h, (const struct buddy_link *)b->at) && *b->at == b;
+}
+
+/* Does every child that is split lie in the piece, so that there is a node for it? */
+static bool split_inside(const struct buddy_piece *piece, unsigned int level, uintptr_t base,
+			 const struct marks *m)
+{
+	for (uint64_t split = m->start & ~m->used; split; split &= split - 1) {
+		uintptr_t addr = child_addr(level, base, mm_ctz(split));
+
+		if (addr >= piece->end || addr + (child_bytes(level) - 1) < piece->first)
+			return false;
+	}
+	return true;
 }
 
 static bool is_pending(const struct byte_buddy *h, uintptr_t addr)
@@ -1942,6 +1978,9 @@ static const void *chunk_check(const struct byte_buddy *h, const struct buddy_pi
 	uint64_t split = chunk->marks.start & ~chunk->marks.used;
 	uint64_t seen = 0;
 
+	if (!*written_at(piece->written, addr) ||
+	    !split_inside(piece, 1, node_base(piece, 1, addr), &chunk->marks))
+		return chunk;
 	if (chunk->class != class_due(&chunk->marks))
 		return chunk;
 	for (unsigned int i = 0; i < NODE_CHILDREN; i++) {
@@ -2002,7 +2041,7 @@ static const void *bank_check(const struct byte_buddy *h, const struct buddy_pie
 		}
 		if (set != due || (bank->some >> list & 1) != (set != 0))
 			return &bank->chunks[list];
-		if (set && !link_sound(&bank->links[list]))
+		if (set && !link_sound(h, list, &bank->links[list]))
 			return &bank->links[list];
 		*linked += set != 0;
 	}
@@ -2016,9 +2055,12 @@ static const void *node_check(const struct byte_buddy *h, const struct buddy_pie
 	uint64_t split = node->marks.start & ~node->marks.used;
 	const void *broken = NULL;
 
-	if (node->class != class_due(&node->marks) || node->piece != piece)
+	if (node->class != class_due(&node->marks) || node->piece != piece ||
+	    node->base != node_base(piece, level, addr) ||
+	    !split_inside(piece, level, node->base, &node->marks))
 		return node;
-	if (node->class != NO_CLASS && !link_sound(&node->link))
+	if (node->class != NO_CLASS &&
+	    !link_sound(h, level * BUDDY_CLASSES + node->class, &node->link))
 		return &node->link;
 	*linked += node->class != NO_CLASS;
 	if (level == BANK)
@@ -2074,6 +2116,25 @@ static const void *parked_check(const struct byte_buddy *h, size_t *nparked)
 	return *nparked ? h->parked : NULL;
 }
 
+/* Is every granule that waits to be settled still a split child of its chunk? */
+static const void *pending_check(const struct byte_buddy *h)
+{
+	for (unsigned int i = 0; i < BUDDY_PENDING; i++) {
+		uintptr_t addr = h->pending[i];
+		const struct buddy_piece *piece = piece_search(h, addr);
+		unsigned int level;
+
+		if (!addr)
+			continue;
+		if (!piece || node_number(0, addr) % BUDDY_PENDING != i)
+			return &h->pending[i];
+		for (level = piece->top; level; level--)
+			if (!is_split(marks_of(piece, level, addr), child_index(level, addr)))
+				return &h->pending[i];
+	}
+	return NULL;
+}
+
 /* Are as many nodes in the lists as should be? */
 static const void *lists_check(const struct byte_buddy *h, size_t linked)
 {
@@ -2084,8 +2145,9 @@ static const void *lists_check(const struct byte_buddy *h, size_t linked)
 
 		if ((b != NULL) != (h->some[list / 64] >> list % 64 & 1))
 			return &h->lists[list];
-		for (; b && n <= linked; b = b->next)
-			n++;
+		for (; b && n <= linked; b = b->next, n++)
+			if (!link_readable(h, b))
+				return &h->lists[list];
 	}
 	return n == linked ? NULL : h->lists;
 }
@@ -2106,6 +2168,8 @@ static const void *buddy_check(const struct byte_alloc *a)
 		broken = &h->empty_pieces;
 	if (!broken)
 		broken = parked_check(h, &nparked);
+	if (!broken)
+		broken = pending_check(h);
 	return broken ? broken : lists_check(h, linked);
 }
 

@@ -62,12 +62,12 @@
  * inbox or as empty slabs, can keep a piece from going back; blocks above 4096
  * bytes are rounded up to pages, and a small block at a large alignment is as
  * large as that; a heap of more than sixteen pieces frees under the lock what
- * lies in the others; of a class with many slabs an eighth of the objects may lie idle in slabs (until memory is out)
- * that are not listed yet; used_bytes walks all records and lists, and like walk and
- * check is exact only while no CPU is in a local call; a link that was overwritten
- * with a small number makes the next allocation look at a word up to 32 KiB behind
- * the slab before it isolates it; the secret comes from addresses, which stops
- * accidents, not an attacker who can guess them.
+ * lies in the others; of a class with many slabs an eighth of the objects may lie idle in slabs
+ * (until memory is out) that are not listed yet; used_bytes walks all records and lists, and like
+ * walk and check is exact only while no CPU is in a local call; a link that was overwritten with a
+ * small number makes the next allocation look at a word up to 32 KiB behind the slab before it
+ * isolates it; the secret comes from addresses, which stops accidents, not an attacker who can
+ * guess them.
  */
 #include <mm/byte_slab.h>
 #include <mm/port.h>

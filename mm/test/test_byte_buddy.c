@@ -42,6 +42,78 @@ SELFTEST(mm, buddy_natural_alignment_and_trim)
 	}
 }
 
+/* Where a granule waits to be settled because of a small free, and becomes whole by the free of a
+ * long block that ends in it, its place is taken before it is settled: the new block must stay.
+ */
+SELFTEST(mm, buddy_block_where_a_granule_waited)
+{
+	enum { PAIRS = 40, FILL = POOL / 1024 };
+	const struct byte_ops *ops = &byte_buddy_ops;
+	struct byte_alloc *a = start(selftest_memory(POOL));
+	const size_t tail = MM_HARDEN >= 2 ? 8 : 0;
+	/* Four granules and a half, which is not parked; the other half of the fifth; one granule.
+	 */
+	const size_t longer = 4608 - tail, half = 512 - tail, whole = 1024 - tail;
+	static void *p[PAIRS], *q[PAIRS], *r[FILL];
+	size_t n = 0;
+
+	CHECK(a);
+	for (size_t i = 0; i < PAIRS; i++)
+		CHECK((p[i] = ops->alloc(a, longer, 8)) && (q[i] = ops->alloc(a, half, 8)));
+	for (size_t i = 0; i < PAIRS; i++)
+		CHECK(!ops->dealloc(a, q[i], half, 8));
+	for (size_t i = 0; i < PAIRS; i++) {
+		CHECK(!ops->dealloc(a, p[i], longer, 8));
+		CHECK(!ops->check(a));
+	}
+	/* The request that fails has settled what waits. */
+	while (n < FILL && (r[n] = ops->alloc(a, whole, 8)))
+		n++;
+	CHECK(n > PAIRS && n < FILL && !ops->check(a));
+	while (n--)
+		CHECK(!ops->dealloc(a, r[n], whole, 8));
+	CHECK(!ops->used_bytes(a) && !ops->check(a));
+}
+
+static void lowest_block(void *ctx, const void *block, size_t nbytes, bool used)
+{
+	const void **lowest = ctx;
+
+	(void)nbytes;
+	(void)used;
+	if (block < *lowest)
+		*lowest = block;
+}
+
+/* Whatever word of the nodes is overwritten, check() reads nothing but them and comes back. */
+SELFTEST(mm, buddy_check_survives_smashed_nodes)
+{
+	/* The header of the piece is what tells where the nodes are. */
+	enum { HEADER = 13 + BUDDY_LEVELS, STEP = MM_HARDEN >= 2 ? 11 : 3 };
+	static const uint64_t masks[] = {UINT64_MAX, 1, (uint64_t)1 << 63, 0x00ff00ff00ff00ff};
+	const struct byte_ops *ops = &byte_buddy_ops;
+	uint64_t *mem = selftest_memory(POOL);
+	struct byte_alloc *a = start(mem);
+	const void *first = (uint8_t *)mem + POOL;
+	size_t noticed = 0;
+
+	CHECK(a);
+	for (size_t i = 0; i < 60; i++)
+		CHECK(ops->alloc(a, 1 + i * i * 5, 8));
+	ops->walk(a, lowest_block, &first);
+	CHECK(!ops->check(a));
+	for (uint64_t *word = mem + HEADER; (const void *)word < first; word += STEP) {
+		uint64_t saved = *word;
+
+		for (size_t i = 0; i < sizeof(masks) / sizeof(masks[0]); i++) {
+			*word = saved ^ masks[i];
+			noticed += ops->check(a) != NULL;
+		}
+		*word = saved;
+	}
+	CHECK(noticed && !ops->check(a));
+}
+
 struct free_map {
 	uint64_t hash; /* of where free blocks begin and end */
 	size_t nblocks, nused;
@@ -275,39 +347,3 @@ SELFTEST(mm, buddy_keeps_nothing_in_free_memory)
 	CHECK(mm_fault_count() == faults);
 }
 #endif
-
-/*
- * A granule waits to be settled because small blocks in it were freed; then it becomes wholly
- * free with the last part of a longer block, and a new block starts there. Settling what has
- * waited must leave that block alone.
- */
-SELFTEST(mm, buddy_settles_no_live_block)
-{
-	enum { SMALL = 400, LONG = 1000 };
-	const struct byte_ops *ops = &byte_buddy_ops;
-	struct byte_alloc *a = start(selftest_memory(POOL));
-	const size_t tail = MM_HARDEN >= 2 ? 8 : 0;
-	const size_t size = 300 * 16 - tail, longer = 65 * 16 - tail;
-	static void *small[SMALL], *b[LONG];
-	uintptr_t granule;
-	uint8_t *p;
-
-	CHECK(a);
-	CHECK((p = ops->alloc(a, size, 8)));
-	granule = (uintptr_t)p + 4096;
-	for (size_t i = 0; i < SMALL; i++)
-		CHECK((small[i] = ops->alloc(a, 1, 8)));
-	for (size_t i = 0; i < SMALL; i++)
-		if ((uintptr_t)small[i] - granule >= 1024)
-			CHECK(!ops->dealloc(a, small[i], 1, 8));
-	for (size_t i = 0; i < SMALL; i++)
-		if ((uintptr_t)small[i] - granule < 1024)
-			CHECK(!ops->dealloc(a, small[i], 1, 8));
-	CHECK(!ops->dealloc(a, p, size, 8));
-	for (size_t i = 0; i < LONG; i++)
-		b[i] = ops->alloc(a, longer, 8);
-	CHECK(!ops->alloc(a, POOL, 8)); /* settles all */
-	for (size_t i = 0; i < LONG; i++)
-		CHECK(!b[i] || !ops->dealloc(a, b[i], longer, 8));
-	CHECK(!ops->check(a) && !ops->used_bytes(a));
-}
