@@ -80,7 +80,8 @@
 #define MAX_OBJECTS	256u		      /* nor holds more objects */
 #define CARVE_BATCH	16u
 #define RETURNED_PAGES	64u /* that may wait for a slab of the same length */
-#define SLABS_TO_DOUBLE 4u  /* of a class: from there on they are larger */
+#define SLABS_TO_DOUBLE 4u  /* of a class: from there on they are larger, */
+#define SLABS_TO_SPARE	8u  /* and from here on a few free objects may lie idle */
 #define INBOX_BATCH	8u
 #define MISSES_TO_LEARN 64u /* frees that the first window did not show */
 #define END		(MM_HARDEN ? (uintptr_t)0x51ab0e4d51ab0e4d : 0) /* behind the last object */
@@ -689,7 +690,7 @@ static struct slab *slab_pages(struct byte_slab *a, size_t npages)
  */
 static uint16_t enough_frees(const struct slab_cpu *c, const struct slab *s)
 {
-	if (c->slabs[s->class] < SLABS_TO_DOUBLE || s->count < 8)
+	if (c->slabs[s->class] < SLABS_TO_SPARE || s->count < 8)
 		return 1;
 	return (uint16_t)(s->count / 8 + 1);
 }
@@ -782,11 +783,10 @@ static const void *list_idle(const struct byte_slab *a, const struct slab *span,
 
 /*
  * Make pages free. The CPU that we run on gives up what it can; the other CPUs
- * are asked, and do it when they next leave their fast path. Looks at every slab.
+ * are asked, and do it when they next leave their fast path.
  */
 static void trim(struct byte_slab *a, struct slab_cpu *c)
 {
-	each_span(a, list_idle, c);
 	give_up(a, c);
 	__atomic_store_n(&a->asked, ~((uint64_t)1 << c->index), __ATOMIC_RELAXED);
 	collect(a, SIZE_MAX);
@@ -812,6 +812,8 @@ static void *alloc_object(struct byte_slab *a, struct slab_cpu *c, size_t class)
 		return p;
 	if (!slab_new(a, c, class, pages_of_next(c, class)) &&
 	    !slab_new(a, c, class, classes[class].npages)) {
+		if (c->slabs[class] >= SLABS_TO_SPARE)
+			each_span(a, list_idle, c);
 		trim(a, c);
 		p = alloc_own(a, c, class); /* the trim may have freed objects of the active slab */
 		if (p)
