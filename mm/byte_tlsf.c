@@ -55,14 +55,14 @@
  * sequences.
  *
  * Shortcomings. A request that finds the lists empty may cost tens of thousands of instructions
- * once, for what is kept. A pointer of another piece than the last costs a search in the tree, log2 of
- * the number of pieces. Adding and removing a piece is linear in their number. At level 1 a
- * size that is wrong by less than a unit, or an alignment that leads to the same size, is taken
- * for right; so is, for blocks over 8 KiB, one that ends exactly where a later block does with
- * no boundary in the first 8 KiB nor in the last 512 bytes. An overflow into a live block is
- * not noticed below level 2, for there is no metadata in its way. What is in a dropped list,
- * and a block between broken ones, is lost. The map takes 3.1 % of memory, and levels 2 and 3
- * time in proportion to the size.
+ * once, for what is kept. A pointer of another piece than the last costs a search in the tree, log2
+ * of the number of pieces. Adding and removing a piece is linear in their number. At level 1 a size
+ * that is wrong by less than a unit, or an alignment that leads to the same size, is taken for
+ * right; so is, for blocks over 8 KiB, one that ends exactly where a later block does with no
+ * boundary in the first 8 KiB nor in the last 512 bytes. An overflow into a live block is not
+ * noticed below level 2, for there is no metadata in its way. What is in a dropped list, and a
+ * block between broken ones, is lost. The map takes 3.1 % of memory, and levels 2 and 3 time in
+ * proportion to the size.
  */
 #include <mm/byte_tlsf.h>
 
