@@ -682,7 +682,6 @@ static struct slab *slab_pages(struct byte_slab *a, size_t npages)
 	return s;
 }
 
-/* A fresh slab becomes the CPU's active one. */
 /*
  * So many frees of a full slab make it worth listing. In a small heap each one counts; of a
  * class with many slabs an eighth may lie idle, and it is not for each object that the slab is
@@ -695,6 +694,7 @@ static uint16_t enough_frees(const struct slab_cpu *c, const struct slab *s)
 	return (uint16_t)(s->count / 8 + 1);
 }
 
+/* A fresh slab becomes the CPU's active one. */
 static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size_t npages)
 {
 	struct slab *s = slab_pages(a, npages);
