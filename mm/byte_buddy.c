@@ -85,10 +85,8 @@
 #define POISON	      0xdfdfdfdfdfdfdfdfu
 #define SLACK	      0xca
 #define AUDIT_PERIOD  64u
-/* Parked runs of fewer units are told by the marks of their granule, so that a second free is. */
-#define MARKED_UNITS (MM_HARDEN ? NODE_CHILDREN : 0)
-#define REFILL	     8u
-#define TIGHT_NODES  64u
+#define REFILL	      8u
+#define TIGHT_NODES   64u
 
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
@@ -216,8 +214,7 @@ static inline bool has_tail(unsigned int level, size_t units)
 	return units & (((size_t)1 << level_shift(level)) - 1);
 }
 
-/* Do the marks of a parked run of this length say that it is parked? Only where frees are checked.
- */
+/* Do the marks of a run of this length say that it is parked? Only where frees are checked. */
 static inline bool is_marked(size_t units)
 {
 	return MM_HARDEN && units < NODE_CHILDREN;

@@ -340,6 +340,14 @@ static void partial_add(struct slab_cpu *c, struct slab *s)
 	head->prev = s;
 }
 
+/* One that was active or full, and has so many free objects. */
+static void list_partial(struct slab_cpu *c, struct slab *s, size_t nfree)
+{
+	set_state(s, SLAB_PARTIAL);
+	s->left = (uint16_t)(s->carved - nfree);
+	partial_add(c, s);
+}
+
 static void partial_remove(struct slab_cpu *c, struct slab *s)
 {
 	s->next->prev = s->prev;
@@ -376,9 +384,7 @@ static __attribute__((noinline)) void left_event(struct byte_slab *a, struct sla
 		s->left = NEVER;
 		return;
 	case SLAB_FULL:
-		set_state(s, SLAB_PARTIAL);
-		s->left = (uint16_t)(s->count - s->enough);
-		partial_add(c, s);
+		list_partial(c, s, s->enough);
 		return;
 	default:
 		if (s->next == s)
@@ -730,9 +736,7 @@ static void give_up_active(struct byte_slab *a, struct slab_cpu *c, size_t class
 		release(a, c, s);
 		return;
 	}
-	set_state(s, SLAB_PARTIAL);
-	s->left = (uint16_t)(s->carved - length);
-	partial_add(c, s);
+	list_partial(c, s, length);
 }
 
 /* The slab that was kept when it became empty is anywhere on the list. */
@@ -764,7 +768,19 @@ static void give_up(struct byte_slab *a, struct slab_cpu *c)
 
 typedef const void *(*span_fn)(const struct byte_slab *a, const struct slab *s, void *ctx);
 
-static const void *each_span(const struct byte_slab *a, span_fn f, void *ctx);
+/* Call f for the first page of every span, piece by piece, until it returns something. */
+static const void *each_span(const struct byte_slab *a, span_fn f, void *ctx)
+{
+	const void *stop = NULL;
+
+	for (const struct slab_piece *p = a->pieces; p && !stop; p = p->next) {
+		const struct slab *s = (const struct slab *)(p + 1), *end = s + p->npages;
+
+		for (; s < end && !stop; s += s->npages)
+			stop = f(a, s, ctx);
+	}
+	return stop;
+}
 
 /* A slab of ours that counts as full but is not is listed: what is free in it is wanted now. */
 static const void *list_idle(const struct byte_slab *a, const struct slab *span, void *ctx)
@@ -775,9 +791,7 @@ static const void *list_idle(const struct byte_slab *a, const struct slab *span,
 	(void)a;
 	if (state_of(s) != SLAB_FULL || owner_of(s) != c->index || s->left == s->enough)
 		return NULL;
-	set_state(s, SLAB_PARTIAL);
-	s->left = (uint16_t)(s->count - (s->enough - s->left));
-	partial_add(c, s);
+	list_partial(c, s, s->enough - s->left);
 	return NULL;
 }
 
@@ -1245,20 +1259,6 @@ static size_t byte_slab_block_size(const struct byte_alloc *base, const void *p)
 static size_t byte_slab_total_bytes(const struct byte_alloc *base)
 {
 	return ((const struct byte_slab *)base)->total_nbytes;
-}
-
-/* Call f for the first page of every span, piece by piece, until it returns something. */
-static const void *each_span(const struct byte_slab *a, span_fn f, void *ctx)
-{
-	const void *stop = NULL;
-
-	for (const struct slab_piece *p = a->pieces; p && !stop; p = p->next) {
-		const struct slab *s = (const struct slab *)(p + 1), *end = s + p->npages;
-
-		for (; s < end && !stop; s += s->npages)
-			stop = f(a, s, ctx);
-	}
-	return stop;
 }
 
 /* Objects on a stack of remote frees. */

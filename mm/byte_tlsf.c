@@ -1088,16 +1088,17 @@ static bool ends_far(const struct byte_tlsf *h, uintptr_t p, size_t nbytes)
 		return false;
 	for (c++; p < h->view.fresh && c < stop; c++)
 		before |= boundaries(c);
-	return !before && boundaries(last) << (63 - bit_of(end)) == (uint64_t)1 << 63;
+	return !before && boundaries(last) << (63 - bit_of(end)) == TOP_BIT;
 }
 
 /* Does the map, cleared here, have a live block of this size at p, which is in view? */
 static inline bool is_block(const struct byte_tlsf *h, uintptr_t p, size_t nbytes)
 {
-	const struct tlsf_cell *c = cell_at(h->view.map, p);
-
-	return c->live & mask_of(p) &&
-	       (nbytes > CELL_SPAN ? ends_far(h, p, nbytes) : ends_near(c, p, nbytes / UNIT));
+	if (!live_at(&h->view, p))
+		return false;
+	if (nbytes > CELL_SPAN)
+		return ends_far(h, p, nbytes);
+	return ends_near(cell_at(h->view.map, p), p, nbytes / UNIT);
 }
 
 /* verify_live in short, for what is usual. False: perhaps. */
@@ -1190,8 +1191,10 @@ bool byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *ptr, size_t size, si
 }
 
 /* Any piece, level and fault. */
-COLD enum mm_fault_kind dealloc_general(struct byte_tlsf *h, uintptr_t p, size_t size, size_t align)
+enum mm_fault_kind byte_tlsf_dealloc(struct byte_alloc *a, void *ptr, size_t size, size_t align)
 {
+	struct byte_tlsf *h = tlsf_of(a);
+	uintptr_t p = (uintptr_t)ptr;
 	size_t nbytes = block_bytes(size, align);
 	enum mm_fault_kind fault = verify_live(h, p, size, align, nbytes);
 
@@ -1202,11 +1205,6 @@ COLD enum mm_fault_kind dealloc_general(struct byte_tlsf *h, uintptr_t p, size_t
 	else
 		withhold(h, p, nbytes);
 	return MM_FAULT_NONE;
-}
-
-enum mm_fault_kind byte_tlsf_dealloc(struct byte_alloc *a, void *ptr, size_t size, size_t align)
-{
-	return dealloc_general(tlsf_of(a), (uintptr_t)ptr, size, align);
 }
 
 /* --- Resize ----------------------------------------------------------------- */
