@@ -1,28 +1,29 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # All tests, host and emulated; called by `make test`. Ends in "N passed, N failed"; the exit status
-# is non-zero when anything failed. Logs are in build/test-logs.
+# is non-zero when anything failed. Logs are in build/test-logs. As many steps run at a time as there
+# are CPUs; those of one job run in order.
 set -u
 cd "$(dirname "$0")/.."
-jobs=-j$(nproc)
+cpus=$(nproc)
 logs=build/test-logs
+counts=$logs/counts # a line "passed failed" for each step
 mkdir -p "$logs"
-passed=0
-failed=0
+: >"$counts"
 
-# step NAME COMMAND...: one test of its own
+# step NAME COMMAND...: one test of its own. What it prints comes in one piece.
 step() {
-    local name=$1 start=$SECONDS log
+    local name=$1 start=$SECONDS log said
     shift
     log=$logs/${name//[^a-z0-9]/-}.log
-    if "$@" >"$log" 2>&1; then
-        passed=$((passed + 1))
-        printf 'ok   %-38s %4d s\n' "$name" $((SECONDS - start))
+    if "$@" >"$log" 2>&1 </dev/null; then
+        echo 1 0 >>"$counts"
+        said=$(printf 'ok   %-38s %4d s' "$name" $((SECONDS - start)))
     else
-        failed=$((failed + 1))
-        printf 'FAIL %-38s %4d s\n' "$name" $((SECONDS - start))
-        tail -n 30 "$log" | sed 's/^/    | /'
+        echo 0 1 >>"$counts"
+        said=$(printf 'FAIL %-38s %4d s\n' "$name" $((SECONDS - start)) && tail -n 30 "$log" | sed 's/^/    | /')
     fi
+    printf '%s\n' "$said"
 }
 
 # A second build says nothing, for it does nothing.
@@ -33,50 +34,68 @@ nothing_rebuilt() {
 
 # A host run counts its cmocka tests one by one.
 host() {
-    local name=$1 log
-    shift
+    local name=$1 log n bad
     log=$logs/${name//[^a-z0-9]/-}.log
-    step "$name" "$@"
-    local n bad
+    step "$@"
     n=$(grep -c '^\[       OK \]' "$log")
     bad=$(grep -c '^\[  FAILED  \] [a-z]*/' "$log")
-    passed=$((passed + n))
-    printf '     %s\n' "$n self-tests passed on the host, $bad failed"
+    echo "$n 0" >>"$counts"
+    echo "     $name: $n self-tests passed on the host, $bad failed"
 }
 
-step "includes" python3 scripts/check_includes.py
-for arch in riscv64 aarch64; do
+builds() {
+    local arch=$1 engine bits
     for engine in tlsf slab buddy; do
-        step "build $arch $engine" make "$jobs" kernel ARCH=$arch ALLOC=$engine
+        step "build $arch $engine" make kernel ARCH="$arch" ALLOC=$engine
     done
-    step "build $arch clang" make "$jobs" kernel ARCH=$arch LLVM=1
-    step "build $arch without tests" make "$jobs" kernel size-check ARCH=$arch TESTS=0
-    step "nothing is rebuilt, $arch" nothing_rebuilt ARCH=$arch
-    step "symbols $arch" make check-symbols ARCH=$arch
+    step "build $arch clang" make kernel ARCH="$arch" LLVM=1
+    step "build $arch without tests" make kernel size-check ARCH="$arch" TESTS=0
+    step "nothing is rebuilt, $arch" nothing_rebuilt ARCH="$arch"
+    step "symbols $arch" make check-symbols ARCH="$arch"
+    shift
+    for bits; do
+        step "build $arch Sv$bits" make kernel ARCH="$arch" PAGING="$bits"
+    done
+}
+
+# What is built once for several steps.
+host_default() {
+    host "host tests, hardening 1" make host-test
+    step "every allocation fails" make inject-test
+    step "device trees against libfdt" make fdt-test FDT_MUTATIONS=100000
+}
+
+# job COMMAND...: in the background, when a CPU is free.
+job() {
+    while [ "$(jobs -rp | wc -l)" -ge "$cpus" ]; do
+        wait -n
+    done
+    "$@" &
+}
+
+job step "includes" python3 scripts/check_includes.py
+job host_default
+job builds aarch64
+job builds riscv64 39 48
+for level in 0 2 3; do
+    job host "host tests, hardening $level" make host-test HARDEN=$level
 done
-for bits in 39 48; do
-    step "build riscv64 Sv$bits" make "$jobs" kernel ARCH=riscv64 PAGING=$bits
-done
-step "worst operations of TLSF" make "$jobs" worst-test
-for level in 0 1 2 3; do
-    host "host tests, hardening $level" make "$jobs" host-test HARDEN=$level
-done
-step "every allocation fails" make "$jobs" inject-test
-host "host tests, clang" make "$jobs" host-test HOSTCC=clang HB=build/host-clang
-host "host tests, threads under TSan" make "$jobs" host-test HOST_SAN=thread FILTER='mm/*threads*'
-step "library and its embedding" make "$jobs" embed-test
-step "programs over the preloaded malloc" make "$jobs" preload-test
-step "fuzzers, 3 s each" make fuzz-mm FUZZ_SECONDS=3
-step "table of misuse" make misuse-test
-step "benchmark tools" make "$jobs" bench-test
-step "device trees against libfdt" make fdt-test FDT_MUTATIONS=100000
+job host "host tests, clang" make host-test HOSTCC=clang HB=build/host-clang
+job host "host tests, threads under TSan" make host-test HOST_SAN=thread FILTER='mm/*threads*'
+job step "worst operations of TLSF" make worst-test
+job step "library and its embedding" make embed-test
+job step "programs over the preloaded malloc" make preload-test
+job step "fuzzers, 3 s each" make fuzz-mm FUZZ_SECONDS=3
+job step "table of misuse" make misuse-test
+job step "benchmark tools" make bench-test
+wait
 if [ "${BOOT:-yes}" != no ]; then
     rm -f build/boot.count
     python3 scripts/boot_matrix.py || true
-    p=0 f=1 # unless the matrix came to its end
-    [ ! -f build/boot.count ] || read -r p f <build/boot.count
-    passed=$((passed + p))
-    failed=$((failed + f))
+    if [ -f build/boot.count ]; then
+        cat build/boot.count >>"$counts"
+    else
+        echo 0 1 >>"$counts" # the matrix did not come to its end
+    fi
 fi
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+awk '{ passed += $1; failed += $2 } END { print passed + 0 " passed, " failed + 0 " failed"; exit failed != 0 }' "$counts"
