@@ -35,9 +35,9 @@
  * apart. All are multiples of the step to the next, so a size rounded to any
  * alignment has a class that is aligned to it. Each has the number of pages that
  * wastes least, and a multiple of it when a CPU has many slabs of it: so small heaps
- * are tight, and large ones seldom need a slab. Objects are carved sixteen at a time, when the free
- * list is empty, so no call ever pays for a whole slab. Larger blocks, and alignments above a page,
- * are spans of pages.
+ * are tight, and large ones seldom need a slab. Objects are carved sixteen at a time, the first
+ * time four, when the free list is empty, so no call ever pays for a whole slab. Larger blocks, and
+ * alignments above a page, are spans of pages.
  *
  * Giving back. A CPU keeps one empty slab per class besides the active one. When
  * memory is out, or wanted back, the lock holder takes what waits for it and what
@@ -76,9 +76,11 @@
 #include "relaxed.h"
 #include "slab_span.h"
 
-#define SLAB_MAX_BYTES	(8u << MM_PAGE_SHIFT) /* no slab is larger */
-#define MAX_OBJECTS	256u		      /* nor holds more objects */
-#define CARVE_BATCH	16u
+#define SLAB_MAX_BYTES (8u << MM_PAGE_SHIFT) /* no slab is larger */
+#define MAX_OBJECTS    256u		     /* nor holds more objects */
+#define CARVE_BATCH    16u
+#define FIRST_BATCH    (MM_HARDEN >= 2 ? CARVE_BATCH : 4u) /* of a slab that has just cost its pages \
+							    */
 #define RETURNED_PAGES	64u /* that may wait for a slab of the same length */
 #define SLABS_TO_DOUBLE 4u  /* of a class: from there on they are larger, */
 #define SLABS_TO_SPARE	8u  /* and from here on a few free objects may lie idle */
@@ -440,12 +442,13 @@ static void chain_shuffled(struct slab *s, uintptr_t first, size_t size, size_t 
 static bool carve(const struct byte_slab *a, struct slab *s)
 {
 	size_t size = object_size(s), n = s->count - s->carved;
+	size_t batch = s->carved ? CARVE_BATCH : FIRST_BATCH;
 	uintptr_t first = s->base + s->carved * size;
 
 	if (!n)
 		return false;
-	if (n > CARVE_BATCH)
-		n = CARVE_BATCH;
+	if (n > batch)
+		n = batch;
 	for (size_t i = 0; MM_HARDEN >= 2 && i < n; i++)
 		poison((void *)(first + i * size), size);
 	if (MM_HARDEN >= 2 && n == CARVE_BATCH)
@@ -513,6 +516,12 @@ static void free_verified(struct byte_slab *a, struct slab_cpu *c, struct slab *
 		free_own(a, c, s, p);
 	else
 		push_remote(a, owner, s, p);
+}
+
+/* Did others free something that is not yet with its slab? */
+static inline bool has_mail(const struct slab_cpu *c)
+{
+	return c->pending || c->arrived || __atomic_load_n(&c->inbox, __ATOMIC_RELAXED);
 }
 
 /* The objects of the next slab in the inbox become pending. False: it is empty. */
@@ -613,7 +622,7 @@ static bool refill(struct byte_slab *a, struct slab_cpu *c, size_t class)
 	}
 	if (s != &no_slab && carve(a, s))
 		return true;
-	if (!c->partial[class] && drain_inbox(a, c) && s->head != END)
+	if (!c->partial[class] && has_mail(c) && drain_inbox(a, c) && s->head != END)
 		return true;
 	s = take_partial(c, class);
 	if (!s)

@@ -13,7 +13,7 @@
  *
  * A piece is set up without touching what it holds. A free span at its end has
  * no last record, for nothing follows that could ask; a record is written when it
- * begins a span; and the index is made ready 32 pages at a time, when the first
+ * begins a span; and the index is made ready 16 pages at a time, when the first
  * of them is used. What is not ready cannot hold anything of ours. A large block
  * needs the entry of its first page alone, so what a block costs does not depend
  * on its size; the gap that it leaves is closed by the requests that follow, each
@@ -25,7 +25,7 @@
  * hash of the address; a record finds its piece by its own number.
  *
  * Shortcomings: records and index are 2.1 % of the memory; a piece costs a word
- * of set-up for every 8 MiB.
+ * of set-up for every 4 MiB.
  */
 #include "bits.h"
 #include "slab_span.h"
@@ -33,7 +33,7 @@
 #define EXACT_LISTS   16u
 #define MAX_PAGES     ((size_t)UINT32_MAX)
 #define OWN_LIST_LOOK 8	  /* spans of its own list that a request looks at */
-#define LOOK_WORDS    32u /* how far a window reaches, at least: 256 MiB on either side */
+#define LOOK_WORDS    32u /* how far a window reaches, at least: 128 MiB on either side */
 
 struct slab slab_no_page = {.tag = SLAB_NO_OWNER << SLAB_TAG, .state = SLAB_INNER};
 struct slab slab_free_page = {.tag = SLAB_NO_OWNER << SLAB_TAG, .state = SLAB_FREE};

@@ -73,7 +73,7 @@ static inline struct slab_cpu *cpu_of(struct byte_slab *a, unsigned int cpu)
 	return &a->room[cpu].cpu;
 }
 
-#define SLAB_CHUNK 32u /* pages whose part of the index is made ready at a time */
+#define SLAB_CHUNK 16u /* pages whose part of the index is made ready at a time */
 
 static inline bool slab_ready(const struct slab_piece *piece, size_t page)
 {
