@@ -56,7 +56,10 @@ HOSTCC  ?= gcc
 HOSTAR  ?= ar
 PYTHON  ?= python3
 
-B := build/$(ARCH)-$(ALLOC)$(if $(filter 1,$(LLVM)),-llvm)$(if $(filter 1,$(DEBUG)),-debug)$(if $(filter-out 1,$(HARDEN)),-h$(HARDEN))$(if $(filter 0,$(TESTS)),-notests)$(if $(filter 1,$(BENCH)),-bench)$(if $(PAGING),-sv$(PAGING))
+# Images that differ in their engine or their parts share objects: in O what is the same in all of them.
+VARIANT := $(if $(filter 1,$(LLVM)),-llvm)$(if $(filter 1,$(DEBUG)),-debug)$(if $(filter-out 1,$(HARDEN)),-h$(HARDEN))
+O := build/objects/$(ARCH)$(VARIANT)
+B := build/$(ARCH)-$(ALLOC)$(VARIANT)$(if $(filter 0,$(TESTS)),-notests)$(if $(filter 1,$(BENCH)),-bench)$(if $(PAGING),-sv$(PAGING))
 
 # --- Flags ------------------------------------------------------------------
 
@@ -72,8 +75,7 @@ MM_DEFS := -DMM_HARDEN=$(HARDEN) -DMM_DEBUG=$(DEBUG)
 KFLAGS := $(WARN) $(OPT) $(ARCH_CFLAGS) -ffreestanding -fno-common -fno-pic -fno-stack-protector \
 	  -fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-unwind-tables \
 	  -ffunction-sections -fdata-sections -fno-tree-loop-distribute-patterns \
-	  $(MM_DEFS) -DMM_MAX_CPUS=16 -DMM_FAST_BITS=$(ARCH_FAST_BITS) \
-	  -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops -DMM_PORT_INLINE='"mm_port_kernel.h"'
+	  $(MM_DEFS) -DMM_MAX_CPUS=16 -DMM_FAST_BITS=$(ARCH_FAST_BITS) -DMM_PORT_INLINE='"mm_port_kernel.h"'
 ifeq ($(LLVM),1)
 KFLAGS := $(filter-out -fno-tree-loop-distribute-patterns,$(KFLAGS)) -fno-builtin-memset -fno-builtin-memcpy
 endif
@@ -111,15 +113,20 @@ SRC_bench    := $(wildcard bench/guest/*.c)
 endif
 
 MODULES := lib arch mm dma drivers kernel bench
-objs = $(patsubst %,$(B)/%.o,$(basename $(SRC_$(1)) $(TSRC_$(1))))
+# What each image compiles for itself, and with what.
+IMAGE_SRCS  := $(wildcard mm/global*.c) $(ARCH_IMAGE_SRCS)
+IMAGE_FLAGS := -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops $(ARCH_IMAGE_FLAGS)
+
+objs_of = $(foreach s,$(1),$(if $(filter $(s),$(IMAGE_SRCS)),$(B),$(O))/$(basename $(s)).o)
+objs = $(call objs_of,$(SRC_$(1)) $(TSRC_$(1)))
 KOBJS := $(foreach m,$(MODULES),$(call objs,$(m)))
 
 # gcc optimises mm/ as one unit, so that the engine becomes a part of global_alloc and global_dealloc.
 LINK_OBJS := $(KOBJS)
 ifneq ($(LLVM),1)
-MM_OBJS   := $(SRC_mm:%.c=$(B)/%.o)
+MM_OBJS   := $(call objs_of,$(SRC_mm))
 MM_UNIT   := $(B)/mm/unit.o
-MM_LTO    := -flto=1 -flto-partition=one -ffat-lto-objects
+MM_LTO    := -flto=1 -flto-partition=one
 LINK_OBJS := $(filter-out $(MM_OBJS),$(KOBJS)) $(MM_UNIT)
 endif
 
@@ -136,7 +143,7 @@ define module_rules
 $(call objs,$(1)): MODFLAGS := $(MODFLAGS_$(1))
 endef
 $(foreach m,$(MODULES),$(eval $(call module_rules,$(m))))
-$(foreach m,$(MODULES),$(eval $(patsubst %,$(B)/%.o,$(basename $(TSRC_$(m)))): MODFLAGS += $(INC_test)))
+$(foreach m,$(MODULES),$(eval $(call objs_of,$(TSRC_$(m))): MODFLAGS += $(INC_test)))
 
 $(MM_OBJS): MODFLAGS += $(MM_LTO)
 
@@ -144,21 +151,25 @@ $(MM_UNIT): $(MM_OBJS)
 	$(call say,LTO,$@)
 	$(Q)$(KCC) $(KFLAGS) $(MM_LTO) -flinker-output=nolto-rel -r -nostdlib -o $@ $^
 
-$(B)/%.o: %.c $(B)/flags
-	$(call say,CC,$<)
-	@mkdir -p $(@D)
-	$(Q)$(KCC) $(KFLAGS) $(MODFLAGS) -MMD -MP -c -o $@ $<
+define compile_rules
+$(1)/%.o: %.c $(1)/flags
+	$$(call say,CC,$$<)
+	@mkdir -p $$(@D)
+	$$(Q)$$(KCC) $$(KFLAGS) $(2) $$(MODFLAGS) -MMD -MP -c -o $$@ $$<
 
-$(B)/%.o: %.S $(B)/flags
-	$(call say,AS,$<)
-	@mkdir -p $(@D)
-	$(Q)$(KCC) $(KFLAGS) $(MODFLAGS) -MMD -MP -c -o $@ $<
+$(1)/%.o: %.S $(1)/flags
+	$$(call say,AS,$$<)
+	@mkdir -p $$(@D)
+	$$(Q)$$(KCC) $$(KFLAGS) $(2) $$(MODFLAGS) -MMD -MP -c -o $$@ $$<
 
 # Rebuild everything when the compiler or its flags change, and only then.
-$(B)/flags: FORCE
-	@mkdir -p $(@D)
-	@printf '%s\n' '$(KCC) $(subst ','\'',$(KFLAGS)) $(MM_LTO) $(TESTS)$(BENCH)' | cmp -s - $@ || \
-		printf '%s\n' '$(KCC) $(subst ','\'',$(KFLAGS)) $(MM_LTO) $(TESTS)$(BENCH)' > $@
+$(1)/flags: FORCE
+	@mkdir -p $$(@D)
+	@printf '%s\n' '$$(KCC) $$(subst ','\'',$$(KFLAGS)) $(2) $$(MM_LTO)' | cmp -s - $$@ || \
+		printf '%s\n' '$$(KCC) $$(subst ','\'',$$(KFLAGS)) $(2) $$(MM_LTO)' > $$@
+endef
+$(eval $(call compile_rules,$(O)))
+$(eval $(call compile_rules,$(B),$(IMAGE_FLAGS)))
 
 # --- Link -------------------------------------------------------------------
 
@@ -275,15 +286,30 @@ fdt-test: $(HB)/selftest
 
 FUZZ_SECONDS ?= 10
 FUZZ_DIR     ?= build/fuzz
-FUZZ_FLAGS    = -std=gnu11 -g -O1 -fsanitize=fuzzer$(comma)address$(comma)undefined -fno-sanitize-recover=all \
+FUZZ_FLAGS    = -std=gnu11 -g -O1 -fsanitize=fuzzer-no-link$(comma)address$(comma)undefined -fno-sanitize-recover=all \
 		$(MM_DEFS) -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops -Imm/include -Imm
 FUZZ_TARGETS := $(ENGINES) pages global
+FUZZ_OBJS    := $(patsubst %.c,$(FUZZ_DIR)/%.o,$(SRC_mm) mm/test/shadow.c tests/host/mm_port_host.c)
+FUZZ_MAINS   := $(FUZZ_TARGETS:%=$(FUZZ_DIR)/fuzz_%.o)
 
-$(FUZZ_DIR)/%: $(SRC_mm) mm/test/shadow.c mm/test/shadow.h $(wildcard mm/*.h mm/include/mm/*.h scripts/fuzz/*.c) tests/host/mm_port_host.c
+$(FUZZ_OBJS): $(FUZZ_DIR)/%.o: %.c $(FUZZ_DIR)/flags
+$(FUZZ_DIR)/fuzz_pages.o $(FUZZ_DIR)/fuzz_global.o: $(FUZZ_DIR)/%.o: scripts/fuzz/%.c $(FUZZ_DIR)/flags
+$(ENGINES:%=$(FUZZ_DIR)/fuzz_%.o): $(FUZZ_DIR)/fuzz_%.o: scripts/fuzz/fuzz_engine.c $(FUZZ_DIR)/flags
+$(FUZZ_OBJS) $(FUZZ_MAINS):
+	$(call say,FUZZCC,$<)
+	@mkdir -p $(@D)
+	$(Q)clang $(FUZZ_FLAGS) -DFUZZ_ENGINE=byte_$(@F:fuzz_%.o=%)_ops -MMD -MP -c -o $@ $<
+
+$(FUZZ_TARGETS:%=$(FUZZ_DIR)/%): $(FUZZ_DIR)/%: $(FUZZ_DIR)/fuzz_%.o $(FUZZ_OBJS)
 	$(call say,FUZZER,$@)
 	@mkdir -p $(@D)/corpus-$*
-	$(Q)clang $(FUZZ_FLAGS) -DFUZZ_ENGINE=byte_$*_ops -o $@ $(filter %/mm_port_host.c,$^) \
-		$(if $(filter $*,$(ENGINES)),scripts/fuzz/fuzz_engine.c mm/test/shadow.c,scripts/fuzz/fuzz_$*.c) $(SRC_mm) -lpthread
+	$(Q)clang -fsanitize=fuzzer$(comma)address$(comma)undefined -o $@ $^ -lpthread
+
+$(FUZZ_DIR)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(FUZZ_FLAGS)' | cmp -s - $@ || printf '%s\n' '$(FUZZ_FLAGS)' > $@
+
+-include $(FUZZ_OBJS:.o=.d) $(FUZZ_MAINS:.o=.d)
 
 # A time limit per target; a finding ends the run and leaves its input in FUZZ_DIR.
 fuzz-mm: $(FUZZ_TARGETS:%=$(FUZZ_DIR)/%)
@@ -432,7 +458,7 @@ guest_run = $(MAKE) --no-print-directory ARCH=$(word 1,$1) ALLOC=$(word 2,$1) HA
 
 $(BENCH_DIR)/guest-%.txt: FORCE
 	@mkdir -p $(@D)
-	+$(Q)$(call guest_run,$(subst -, ,$*)) kernel
+	+$(Q)flock $(BENCH_DIR)/guest.lock $(call guest_run,$(subst -, ,$*)) kernel
 	+$(Q)$(call guest_run,$(subst -, ,$*)) run QEMU_ARGS='--disks 0 -- -icount shift=0,sleep=off' < /dev/null > $@.log || \
 		{ cat $@.log; exit 1; }
 	$(Q)sed -n 's/^bench /&/p' $@.log > $@
@@ -573,8 +599,8 @@ test:
 boot-test:
 	$(Q)$(PYTHON) scripts/boot_matrix.py $(if $(CELL),"$(CELL)")
 
-check-symbols: $(KOBJS)
-	$(Q)$(PYTHON) scripts/check_symbols.py $(KNM) $(B)
+check-symbols: $(LINK_OBJS)
+	$(Q)$(PYTHON) scripts/check_symbols.py $(KNM) $(O) $(B)
 
 # Text and data of the image without tests: what a user's machine carries.
 SIZE_LIMIT := 163840

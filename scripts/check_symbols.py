@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""check_symbols.py NM BUILD_DIR - what the objects really refer to, so that an extern cannot cheat.
+"""check_symbols.py NM BUILD_DIR... - what the objects really refer to, so that an extern cannot cheat.
 
 mm/ may refer to itself, the port and the compiler's memory functions; dma/ to mm/ besides;
-kernel/lib/ to itself.
+kernel/lib/ to itself. What gcc made one unit of (mm/unit.o) is looked at as that unit.
 """
 import glob, os, subprocess, sys
 
@@ -25,19 +25,24 @@ def symbols(nm, objects):
     return defined, undefined
 
 
+def objects_of(builds, module):
+    found = [o for b in builds for o in glob.glob(os.path.join(b, module, "*.o"))]
+    return [o for o in found if os.path.basename(o) == "unit.o"] or found
+
+
 def main():
-    nm, build = sys.argv[1:]
-    objects = {m: glob.glob(os.path.join(build, m, "*.o")) for m in ("mm", "dma", "kernel/lib")}
+    nm, builds = sys.argv[1], sys.argv[2:]
+    objects = {m: objects_of(builds, m) for m in ("mm", "dma", "kernel/lib")}
     bad = []
     for module, may in MODULES.items():
         if not objects[module]:
-            sys.exit("check_symbols: no objects of %s in %s" % (module, build))
+            sys.exit("check_symbols: no objects of %s in %s" % (module, " ".join(builds)))
         known = set().union(*(symbols(nm, objects[m])[0] for m in may)) | COMPILER
         if module != "kernel/lib":
             known |= PORT
         for name, where in symbols(nm, objects[module])[1].items():
             if name not in known:
-                bad.append("%s: refers to %s" % (os.path.relpath(where, build), name))
+                bad.append("%s: refers to %s" % (where, name))
     print("\n".join(bad) if bad else "symbols: mm/, dma/ and kernel/lib/ refer to nothing they may not")
     return 1 if bad else 0
 

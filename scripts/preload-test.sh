@@ -41,7 +41,7 @@ run_python3() {
 
 make_source() {
 	local i
-	for i in $(seq 1500); do
+	for i in $(seq 700); do
 		echo "struct s$i { int a[$((i % 13 + 1))]; double b; };"
 		echo "int f$i(struct s$i *p, int n) { int s = 0;"
 		echo "  for (int i = 0; i < n; i++) { if (i & 1) s += p[i].a[0] * $i; else s ^= (int)p[i].b; }"
@@ -108,7 +108,7 @@ run_redis() {
 		[ "$(ask_redis ping 2> /dev/null)" = PONG ] && break
 		sleep 0.1
 	done
-	timeout 120 env -u LD_PRELOAD redis-benchmark -s "$work/redis.sock" -q -n 20000 -r 5000 -c 20 -P 4 \
+	timeout 120 env -u LD_PRELOAD redis-benchmark -s "$work/redis.sock" -q -n 8000 -r 5000 -c 20 -P 4 \
 		-t set,get,incr,lpush,rpop,sadd,hset,zadd,lrange_100,mset > "$work/bench.log" 2>&1 ||
 		echo "the load generator failed"
 	ask_redis flushall
