@@ -78,12 +78,13 @@
 
 #define SLAB_MAX_BYTES (8u << MM_PAGE_SHIFT) /* no slab is larger */
 #define MAX_OBJECTS    256u		     /* nor holds more objects */
-#define CARVE_BATCH    16u
-#define FIRST_BATCH    (MM_HARDEN >= 2 ? CARVE_BATCH : 4u) /* of a slab that has just cost its pages \
-							    */
-#define RETURNED_PAGES	64u /* that may wait for a slab of the same length */
-#define SLABS_TO_DOUBLE 4u  /* of a class: from there on they are larger, */
-#define SLABS_TO_SPARE	8u  /* and from here on a few free objects may lie idle */
+#define CARVE_BATCH    64u
+#define FIRST_BATCH                                                                   \
+	(MM_HARDEN >= 2 ? CARVE_BATCH : 4u) /* of a slab that has just cost its pages \
+					     */
+#define RETURNED_PAGES	64u		    /* that may wait for a slab of the same length */
+#define SLABS_TO_DOUBLE 4u		    /* of a class: from there on they are larger, */
+#define SLABS_TO_SPARE	8u		    /* and from here on a few free objects may lie idle */
 #define INBOX_BATCH	8u
 #define MISSES_TO_LEARN 64u /* frees that the first window did not show */
 #define END		(MM_HARDEN ? (uintptr_t)0x51ab0e4d51ab0e4d : 0) /* behind the last object */

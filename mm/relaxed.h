@@ -3,7 +3,8 @@
  * Words that one CPU writes and others may read meanwhile, to whom any value that
  * was ever there will do. An aligned word is read and written whole by one plain instruction. The
  * builtins are more than that (gcc 12): the store is an atomic exchange on RISC-V, the load
- * has no offset in it on AArch64.
+ * has no offset in it on AArch64. A machine with one CPU has no others, so there a load is a load,
+ * which compilers make a part of the instruction that needs it.
  */
 #ifndef MM_RELAXED_H
 #define MM_RELAXED_H
@@ -11,12 +12,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <mm/port.h>
+
 static inline size_t mm_load_relaxed(const size_t *p)
 {
 #ifdef __SANITIZE_THREAD__
 	return __atomic_load_n(p, __ATOMIC_RELAXED);
 #else
-	return *(const volatile size_t *)p;
+	return MM_MAX_CPUS == 1 ? *p : *(const volatile size_t *)p;
 #endif
 }
 
@@ -25,7 +28,7 @@ static inline uint32_t mm_load_relaxed32(const uint32_t *p)
 #ifdef __SANITIZE_THREAD__
 	return __atomic_load_n(p, __ATOMIC_RELAXED);
 #else
-	return *(const volatile uint32_t *)p;
+	return MM_MAX_CPUS == 1 ? *p : *(const volatile uint32_t *)p;
 #endif
 }
 
