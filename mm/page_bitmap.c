@@ -37,6 +37,7 @@
  * cache serves one region only: single pages of others take the lock.
  */
 #include "page_region.h"
+#include "relaxed.h"
 
 #define PAGE_LOW_END   ((uint64_t)1 << 32) /* physical addresses of the low zone end here */
 #define PAGE_PIECE_MAX ((size_t)1 << 31)   /* pages of one region: indices must fit 32 bits */
@@ -84,11 +85,6 @@ __attribute__((no_sanitize("thread"))) static inline void add_count(size_t *coun
 	*count += delta;
 }
 
-__attribute__((no_sanitize("thread"))) static inline size_t load_count(const size_t *count)
-{
-	return *(const volatile size_t *)count;
-}
-
 /* How many pages are parked. Of the caller's cache, or about now. */
 static size_t parked_pages(const struct page_cpu_cache *c)
 {
@@ -101,8 +97,19 @@ static size_t parked_pages(const struct page_cpu_cache *c)
 /*
  * The owner lowers the top before it looks at the bottom, a taker raises the
  * bottom before it looks at the top: at least one of them sees what the other
- * did, and the taker leaves to the owner what both want (take_parked).
+ * did, and the taker leaves to the owner what both want (take_parked). With one
+ * CPU they are never at it at the same time. False: a taker has that page.
  */
+static inline bool lower_top(struct page_cpu_cache *c, ptrdiff_t top)
+{
+	if (MM_MAX_CPUS == 1) {
+		c->top = top;
+		return c->low <= top;
+	}
+	__atomic_store_n(&c->top, top, __ATOMIC_SEQ_CST);
+	return __atomic_load_n(&c->low, __ATOMIC_SEQ_CST) <= top;
+}
+
 bool page_alloc_one_local(struct page_alloc *a, enum page_usage usage, unsigned int cpu,
 			  virt_addr_t *out)
 {
@@ -112,8 +119,7 @@ bool page_alloc_one_local(struct page_alloc *a, enum page_usage usage, unsigned 
 
 	if (!usage_valid(usage))
 		return false;
-	__atomic_store_n(&c->top, top, __ATOMIC_SEQ_CST);
-	if (top < __atomic_load_n(&c->low, __ATOMIC_SEQ_CST)) {
+	if (!lower_top(c, top)) {
 		__atomic_store_n(&c->top, top + 1, __ATOMIC_RELAXED);
 		return false;
 	}
@@ -135,7 +141,7 @@ bool page_free_one_local(struct page_alloc *a, virt_addr_t page, unsigned int cp
 	unsigned int state;
 
 	*fault = MM_FAULT_NONE;
-	if (i >= load_count(&c->span) || top >= c->limit)
+	if (i >= mm_load_relaxed(&c->span) || top >= c->limit)
 		return false;
 	state = page_state(c->states, i);
 	if (state <= PAGE_STATE_HEAP)
@@ -622,7 +628,7 @@ size_t page_alloc_usage(const struct page_alloc *a, enum page_usage usage)
 	n = a->usage[usage];
 	for (unsigned int cpu = 0; cpu < MM_MAX_CPUS; cpu++)
 		n += parked ? parked_pages(&a->cache[cpu])
-			    : load_count(&a->cache[cpu].usage[page_state_of(usage)]);
+			    : mm_load_relaxed(&a->cache[cpu].usage[page_state_of(usage)]);
 	return n;
 }
 
