@@ -581,12 +581,14 @@ static void drain_all(struct byte_slab *a, struct slab_cpu *c)
 		;
 }
 
-/* Level 3: out of the quarantine, unless it was written meanwhile: then it stays out of use. */
+/* Level 3: out of the quarantine, unless any byte was written meanwhile: then it stays out of use.
+ */
 static void leave_quarantine(struct byte_slab *a, struct slab_cpu *c, struct slab_waiting w)
 {
 	if (!w.p)
 		return;
-	if (*(word_t *)w.p == POISON_WORD && marked_free(a, w.p))
+	if (*(word_t *)w.p == POISON_WORD && marked_free(a, w.p) &&
+	    poison_intact(w.p, object_size(w.slab)))
 		free_verified(a, c, w.slab, w.p);
 	else
 		report(w.p, object_size(w.slab), MM_FAULT_WRITE_AFTER_FREE);

@@ -399,26 +399,38 @@ SELFTEST(mm, slab_classes)
 	}
 }
 
-/* Level 3: a write to the first byte of what waits is found when it has waited long enough. */
+/* Write to a byte of what waits in the quarantine. Is it found when that has waited long enough? */
+static bool waiting_write_found(struct byte_alloc *a, size_t offset)
+{
+	unsigned long before = mm_fault_count();
+	char *p = get(a, 100, 8);
+
+	if (!p || put(a, p, 100, 8) != MM_FAULT_NONE)
+		return false;
+	p[offset] ^= 1;
+	mm_fault_expect(true);
+	for (int i = 0; i < BYTE_SLAB_WAITING; i++)
+		if (put(a, get(a, 200, 8), 200, 8) != MM_FAULT_NONE)
+			return false;
+	mm_fault_expect(false);
+	return mm_fault_count() == before + 1 && mm_fault_last().ptr == p &&
+	       mm_fault_last().kind == MM_FAULT_WRITE_AFTER_FREE;
+}
+
+/* Level 3: whichever byte it is, its first words, which hold a link and the mark, or any other. */
 SELFTEST(mm, slab_write_in_quarantine)
 {
 	struct byte_alloc *a = fresh(HEAP_BYTES);
-	unsigned long before = mm_fault_count();
-	char *p;
 
 	if (MM_HARDEN < 3) {
 		selftest_skip("only level 3 has a quarantine");
 		return;
 	}
-	CHECK(a && (p = get(a, 100, 8)));
-	CHECK(put(a, p, 100, 8) == MM_FAULT_NONE);
-	p[0] = 'x';
-	mm_fault_expect(true);
-	for (int i = 0; i < BYTE_SLAB_WAITING; i++)
-		CHECK(put(a, get(a, 200, 8), 200, 8) == MM_FAULT_NONE);
-	mm_fault_expect(false);
-	CHECK(mm_fault_count() == before + 1);
-	CHECK(mm_fault_last().kind == MM_FAULT_WRITE_AFTER_FREE && mm_fault_last().ptr == p);
+	CHECK(a);
+	CHECK(waiting_write_found(a, 0));
+	CHECK(waiting_write_found(a, 15));
+	CHECK(waiting_write_found(a, 16));
+	CHECK(waiting_write_found(a, 99));
 }
 
 /* In a class with many slabs a few frees do not list a full one; when memory is out they count. */
