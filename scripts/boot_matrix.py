@@ -5,7 +5,7 @@
 The kernels are in build/ARCH-ENGINE[-llvm]; `make test` builds them. A cell is a
 machine and what must come of it; two run at a time. Ends in `N passed, N failed`.
 """
-import concurrent.futures, fnmatch, os, re, subprocess, sys, tempfile, time
+import concurrent.futures, dataclasses, fnmatch, os, re, subprocess, sys, tempfile, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import bad_trees  # noqa: E402
@@ -48,16 +48,35 @@ def through_uboot(arch):
                 prompt=b"Hit any key", answer=b"\n\nbooti %#x - ${fdtcontroladdr}\n" % address)
 
 
-def noncoherent_tree():
-    """The tree of a machine whose devices do not see the caches. QEMU has none, so the property is put in."""
-    tree = "build/noncoherent.dtb"
-    cpu = "rv64,svpbmt=true"
+def own_tree(run, name, *changes):
+    """The tree that QEMU makes for a run, with properties put in or changed: arguments of fdtput."""
+    tree = "build/%s.dtb" % name
     os.makedirs("build", exist_ok=True)
-    args = qemu.command(cell("riscv64", cpu=cpu), [])
+    args = qemu.command(run, [])
     args[args.index("-M") + 1] += ",dumpdtb=" + tree
     subprocess.run(args, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    subprocess.run(["fdtput", tree, "/soc", "dma-noncoherent"], check=True)
-    return cell("riscv64", cpu=cpu, disks=0, extra=("-dtb", tree), expect=("pool of .* KiB, not cached",))
+    for change in changes:
+        subprocess.run(["fdtput", *change[:-1], tree, *change[-1]], check=True)
+    return ("-dtb", tree)
+
+
+def noncoherent_tree():
+    """A machine whose devices do not see the caches. QEMU has none, so the property is put in."""
+    run = cell("riscv64", cpu="rv64,svpbmt=true", disks=0, expect=("pool of .* KiB, not cached",))
+    return dataclasses.replace(run, extra=own_tree(run, "noncoherent", (["/soc", "dma-noncoherent"],)))
+
+
+# The first two of QEMU's slots, where the disks are, and a line that nothing is wired to.
+LOST_IRQ = {"riscv64": (("/soc/virtio_mmio@10008000", "/soc/virtio_mmio@10007000"), ("60",)),
+            "aarch64": (("/virtio_mmio@a003e00", "/virtio_mmio@a003c00"), ("0", "100", "1"))}
+
+
+def lost_irq(arch):
+    """Disks whose interrupt never comes, because the tree is wrong about the line."""
+    run = cell(arch, expect=("no interrupt came: polled",))
+    nodes, line = LOST_IRQ[arch]
+    changes = [("-t", "u", [node, "interrupts", *line]) for node in nodes]
+    return dataclasses.replace(run, extra=own_tree(run, "lost-irq-" + arch, *changes))
 
 
 # What a person types at the prompt, with an error of each kind, and what must come of it.
@@ -85,6 +104,7 @@ def cells():
         c[arch + " through U-Boot"] = through_uboot(arch)
         c[arch + " modern virtio"] = cell(arch, extra=MODERN)
         c[arch + " no disk"] = cell(arch, disks=0)
+        c[arch + " lost interrupts"] = lost_irq(arch)
         c[arch + " one disk"] = cell(arch, disks=1)
         c[arch + " three disks"] = cell(arch, disks=3)
         c[arch + " initrd"] = cell(arch, extra=initrd())

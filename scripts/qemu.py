@@ -85,10 +85,6 @@ def command(run, disks, prompt=False):
             "-nographic", "-net", "none"]
     if run.cpu or not run.machine.startswith(("sifive", "xlnx")):
         args += ["-cpu", run.cpu or CPU[run.arch]]
-    if run.smp > 1:
-        # In parallel, OpenSBI 1.1 may leave a hart that lost the boot lottery with MSIP pending: its wfi in
-        # sbi_hsm_hart_wait() then never sleeps, and QEMU's lock starves the hart that runs Mica (20 times slower).
-        args += ["-accel", "tcg,thread=single"]
     if run.kernel:
         args += ["-kernel", os.path.join(run.dir, "mica.elf" if run.elf else "mica.bin")]
         append = (run.append + (" prompt" if prompt else "")).strip()

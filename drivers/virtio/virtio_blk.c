@@ -17,7 +17,8 @@
  * a request covers in part are read whole, and for a write read, changed and written.
  *
  * The caller fetches completions itself. The interrupt only ends its sleep, so that
- * there is one path, whether one polls, sleeps, or has interrupts disabled.
+ * there is one path, whether one polls, sleeps, or has interrupts disabled. A disk whose interrupt
+ * does not come is polled.
  */
 #include "virtio_blk.h"
 
@@ -58,6 +59,7 @@ enum request_status {
 #define ID_SIZE	     20u
 #define HEADER_SIZE  offsetof(struct virtio_blk_header, status)
 #define DATA_SIZE    ((size_t)64 << 10)
+#define IRQ_LATE_MS  100u
 #define MAX_SEGMENTS 16u
 #define MAX_BUFFERS  (MAX_SEGMENTS + 2)
 
@@ -188,20 +190,35 @@ static unsigned int describe(const struct virtio_blk *b, enum request_type type,
 	return n;
 }
 
-/* Sleep only if nothing arrived since the look at the queue: interrupts stay pending meanwhile. */
+static void give_up_irq(struct virtio_blk *b)
+{
+	log_warn("%s: done, but no interrupt came: polled from now on", b->transport->name);
+	b->transport->ops->irq_disconnect(b->transport, &b->irq);
+	b->has_irq = false;
+	b->waits_for_irq = false;
+}
+
+/*
+ * Sleep only if nothing arrived since the look at the queue: interrupts stay pending meanwhile.
+ * One that never comes, as the tree is wrong about the line or the controller does not reach this
+ * CPU, costs the first request that sleeps IRQ_LATE_MS, and none after it anything.
+ */
 static void idle(struct virtio_blk *b, uint64_t deadline)
 {
+	uint64_t late = time_after_ms(IRQ_LATE_MS);
 	unsigned long state;
 
 	if (!b->waits_for_irq) {
 		arch_relax();
 		return;
 	}
-	timer_wake_by(deadline);
+	timer_wake_by(late < deadline ? late : deadline);
 	state = arch_irq_save();
 	if (!virtqueue_pending(&b->queue))
 		arch_wait_for_interrupt();
 	arch_irq_restore(state);
+	if (!b->irq_came && virtqueue_pending(&b->queue) && time_ns() >= late)
+		give_up_irq(b);
 }
 
 static int wait_done(struct virtio_blk *b, struct virtq_completion *done)
@@ -266,6 +283,7 @@ static void on_irq(void *ctx)
 {
 	struct virtio_blk *b = ctx;
 
+	b->irq_came = true;
 	if (b->transport->ops->ack_irq(b->transport) & VIRTIO_IRQ_CONFIG)
 		b->config_changed = true;
 }

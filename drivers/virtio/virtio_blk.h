@@ -21,6 +21,7 @@ struct virtio_blk {
 	struct virtqueue queue;
 	struct irq_action irq;
 	bool has_irq;
+	bool irq_came;	     /* set by the interrupt handler */
 	bool waits_for_irq;  /* the request under way */
 	bool config_changed; /* set by the interrupt handler */
 	bool dead;	     /* a reset did not help: every request fails */
