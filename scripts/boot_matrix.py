@@ -97,6 +97,7 @@ def cells():
         for engine in ("tlsf", "slab", "buddy"):
             c["%s %s" % (arch, engine)] = cell(arch, engine)
         c[arch + " clang"] = cell(arch, variant="-llvm")
+        c[arch + " debug"] = cell(arch, variant="-debug")
         for mem in ("64M", "128M", "3G", "8G"):
             c["%s %s" % (arch, mem)] = cell(arch, mem=mem)
         c[arch + " 1 TiB"] = cell(arch, mem="1T", cpu={"aarch64": "max"}.get(arch, ""),

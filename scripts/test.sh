@@ -49,6 +49,7 @@ builds() {
         step "build $arch $engine" make kernel ARCH="$arch" ALLOC=$engine
     done
     step "build $arch clang" make kernel ARCH="$arch" LLVM=1
+    step "build $arch debug" make kernel ARCH="$arch" DEBUG=1
     step "build $arch without tests" make kernel size-check ARCH="$arch" TESTS=0
     step "nothing is rebuilt, $arch" nothing_rebuilt ARCH="$arch"
     step "symbols $arch" make check-symbols ARCH="$arch"
@@ -80,6 +81,7 @@ job builds riscv64 39 48
 for level in 0 2 3; do
     job host "host tests, hardening $level" make host-test HARDEN=$level
 done
+job host "host tests, debug" make host-test DEBUG=1 HB=build/host-debug
 job host "host tests, clang" make host-test HOSTCC=clang HB=build/host-clang
 job host "host tests, threads under TSan" make host-test HOST_SAN=thread FILTER='mm/*threads*'
 job step "worst operations of TLSF" make worst-test

@@ -847,7 +847,6 @@ static bool put_fails(void *p, size_t size, size_t align)
 	return !freed;
 }
 
-/* Allocate and free so much that nothing waits in a quarantine, and all has been used again. */
 /* In so many rounds what waits in a quarantine, and at the far end of a list, is used again. */
 static bool found_by_use(size_t size)
 {
