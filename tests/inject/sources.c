@@ -102,6 +102,10 @@ struct byte_ops __wrap_byte_tlsf_ops, __wrap_byte_slab_ops, __wrap_byte_buddy_op
 
 WRAPPED(byte_slab_alloc_fast);
 WRAPPED(byte_slab_dealloc_fast);
+WRAPPED(byte_slab_dealloc_shortest);
+WRAPPED(byte_tlsf_dealloc_fast);
+WRAPPED(byte_tlsf_dealloc_shortest);
+WRAPPED(byte_buddy_dealloc_fast);
 
 /* One set of operations for each engine, as an engine without memory need not know its own. */
 enum engine { TLSF, SLAB, BUDDY };
@@ -188,16 +192,57 @@ static enum mm_fault_kind slab_dealloc_local(struct byte_alloc *a, void *p, size
 	return fault;
 }
 
-bool __wrap_byte_slab_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t align,
-				   unsigned int cpu)
-{
-	struct held h;
-	bool held = ledger_remove(HELD_BLOCK, a, p, &h);
-	bool done = __real_byte_slab_dealloc_fast(a, p, size, align, cpu);
+/* The shortest frees: what is done stays off the ledger. */
 
+static bool done_or_held(bool done, bool held, struct held h)
+{
 	if (held && !done)
 		ledger_add(h);
 	return done;
+}
+
+bool __wrap_byte_slab_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t align,
+				   unsigned int cpu)
+{
+	struct held h = {0};
+	bool held = ledger_remove(HELD_BLOCK, a, p, &h);
+
+	return done_or_held(__real_byte_slab_dealloc_fast(a, p, size, align, cpu), held, h);
+}
+
+bool __wrap_byte_slab_dealloc_shortest(struct byte_alloc *a, struct slab_cpu *c, void *p,
+				       size_t size, size_t align)
+{
+	struct held h = {0};
+	bool held = ledger_remove(HELD_BLOCK, a, p, &h);
+
+	return done_or_held(__real_byte_slab_dealloc_shortest(a, c, p, size, align), held, h);
+}
+
+bool __wrap_byte_tlsf_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t align,
+				   unsigned int cpu)
+{
+	struct held h = {0};
+	bool held = ledger_remove(HELD_BLOCK, a, p, &h);
+
+	return done_or_held(__real_byte_tlsf_dealloc_fast(a, p, size, align, cpu), held, h);
+}
+
+bool __wrap_byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *p, size_t size, size_t align)
+{
+	struct held h = {0};
+	bool held = ledger_remove(HELD_BLOCK, a, p, &h);
+
+	return done_or_held(__real_byte_tlsf_dealloc_shortest(a, p, size, align), held, h);
+}
+
+bool __wrap_byte_buddy_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t align,
+				    unsigned int cpu)
+{
+	struct held h = {0};
+	bool held = ledger_remove(HELD_BLOCK, a, p, &h);
+
+	return done_or_held(__real_byte_buddy_dealloc_fast(a, p, size, align, cpu), held, h);
 }
 
 /* The table of engine E, its operations named NAME_... */
