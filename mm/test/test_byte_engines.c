@@ -399,6 +399,7 @@ static const struct misuse misuses[] = {
 	{"misaligned", 96, 3, 96, 8, false},
 	{"size too small", 300, 0, 30, 8, false},
 	{"size too large", 300, 0, 3000, 8, false},
+	{"size beyond all memory", 300, 0, POOL, 8, false},
 	{"size far too small, large", 20000, 0, 100, 8, false},
 	{"alignment that it cannot have", 64, 0, 64, MM_MAX_ALIGN, false},
 	{"foreign", 64, -(ptrdiff_t)(POOL / 2), 64, 8, false},

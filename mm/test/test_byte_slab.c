@@ -399,6 +399,30 @@ SELFTEST(mm, slab_classes)
 	}
 }
 
+/* A block grows into free pages that are not the first of their list, and whose rest stays in it.
+ */
+SELFTEST(mm, slab_grows_into_the_second_of_a_list)
+{
+	const size_t page = MM_PAGE_SIZE, canary = MM_HARDEN >= 2 ? 8 : 0;
+	struct byte_alloc *a = fresh((size_t)2 << 20);
+	unsigned char *p, *first, *second, *guard[2];
+
+	CHECK(a);
+	p = get(a, 8 * page - canary, 8);
+	second = get(a, 70 * page - canary, 8);
+	guard[0] = get(a, 2 * page - canary, 8);
+	first = get(a, 71 * page - canary, 8);
+	guard[1] = get(a, 2 * page - canary, 8);
+	CHECK(p && second == p + 8 * page && first && guard[0] && guard[1]);
+	CHECK(put(a, second, 70 * page - canary, 8) == MM_FAULT_NONE);
+	CHECK(put(a, first, 71 * page - canary, 8) == MM_FAULT_NONE);
+	CHECK(byte_slab_ops.resize(a, p, 8 * page - canary, 8, 9 * page - canary));
+	CHECK(!byte_slab_ops.check(a));
+	for (p = get(a, 64 * page - canary, 8); p && p != second + page;)
+		p = get(a, 64 * page - canary, 8);
+	CHECK(p && !byte_slab_ops.check(a));
+}
+
 /* Write to a byte of what waits in the quarantine. Is it found when that has waited long enough? */
 static bool waiting_write_found(struct byte_alloc *a, size_t offset)
 {
