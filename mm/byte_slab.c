@@ -634,6 +634,14 @@ static bool refill(struct byte_slab *a, struct slab_cpu *c, size_t class)
 	return true;
 }
 
+/* Would alloc_own find nothing? What comes here was there just now, as a rule in vain. */
+static inline bool is_dry(const struct slab_cpu *c, size_t class)
+{
+	const struct slab *s = c->active[class];
+
+	return s->head == END && s->carved == s->count && !c->partial[class] && !has_mail(c);
+}
+
 /* NULL: the CPU needs another slab. */
 static __attribute__((noinline)) void *alloc_own(struct byte_slab *a, struct slab_cpu *c,
 						 size_t class)
@@ -732,7 +740,7 @@ static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size
 	set_owner(s, c->index);
 	activate(a, c, s);
 	c->slabs[class]++;
-	return true;
+	return carve(a, s);
 }
 
 /* One that is not empty is listed, so that it shows when it becomes so. */
@@ -832,7 +840,7 @@ static void answer(struct byte_slab *a, struct slab_cpu *c)
 /* Pre: locked, and c is pinned. */
 static void *alloc_object(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
-	void *p = alloc_own(a, c, class);
+	void *p = is_dry(c, class) ? NULL : alloc_own(a, c, class);
 
 	if (p)
 		return p;
