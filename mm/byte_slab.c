@@ -35,9 +35,9 @@
  * apart. All are multiples of the step to the next, so a size rounded to any
  * alignment has a class that is aligned to it. Each has the number of pages that
  * wastes least, and a multiple of it when a CPU has many slabs of it: so small heaps
- * are tight, and large ones seldom need a slab. Objects are carved sixteen at a time, the first
- * time four, when the free list is empty, so no call ever pays for a whole slab. Larger blocks, and
- * alignments above a page, are spans of pages.
+ * are tight, and large ones seldom need a slab. Objects are carved when the free list is empty:
+ * four with the slab, whose pages cost enough, then 64 at a time, so that no call takes longer the
+ * larger the slab is. Larger blocks, and alignments above a page, are spans of pages.
  *
  * Giving back. A CPU keeps one empty slab per class besides the active one. When
  * memory is out, or wanted back, the lock holder takes what waits for it and what
@@ -76,15 +76,13 @@
 #include "relaxed.h"
 #include "slab_span.h"
 
-#define SLAB_MAX_BYTES (8u << MM_PAGE_SHIFT) /* no slab is larger */
-#define MAX_OBJECTS    256u		     /* nor holds more objects */
-#define CARVE_BATCH    64u
-#define FIRST_BATCH                                                                   \
-	(MM_HARDEN >= 2 ? CARVE_BATCH : 4u) /* of a slab that has just cost its pages \
-					     */
-#define RETURNED_PAGES	64u		    /* that may wait for a slab of the same length */
-#define SLABS_TO_DOUBLE 4u		    /* of a class: from there on they are larger, */
-#define SLABS_TO_SPARE	8u		    /* and from here on a few free objects may lie idle */
+#define SLAB_MAX_BYTES	(8u << MM_PAGE_SHIFT) /* no slab is larger */
+#define MAX_OBJECTS	256u		      /* nor holds more objects */
+#define CARVE_BATCH	64u
+#define FIRST_BATCH	(MM_HARDEN >= 2 ? CARVE_BATCH : 4u) /* of a new slab */
+#define RETURNED_PAGES	64u /* that may wait for a slab of the same length */
+#define SLABS_TO_DOUBLE 4u  /* of a class: from there on they are larger, */
+#define SLABS_TO_SPARE	8u  /* and from here on a few free objects may lie idle */
 #define INBOX_BATCH	8u
 #define MISSES_TO_LEARN 64u /* frees that the first window did not show */
 #define END		(MM_HARDEN ? (uintptr_t)0x51ab0e4d51ab0e4d : 0) /* behind the last object */
@@ -581,8 +579,7 @@ static void drain_all(struct byte_slab *a, struct slab_cpu *c)
 		;
 }
 
-/* Level 3: out of the quarantine, unless any byte was written meanwhile: then it stays out of use.
- */
+/* Level 3: out of the quarantine, unless a byte was written meanwhile: then never used again. */
 static void leave_quarantine(struct byte_slab *a, struct slab_cpu *c, struct slab_waiting w)
 {
 	if (!w.p)

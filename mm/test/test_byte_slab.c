@@ -399,8 +399,7 @@ SELFTEST(mm, slab_classes)
 	}
 }
 
-/* A block grows into free pages that are not the first of their list, and whose rest stays in it.
- */
+/* A block grows into free pages that are not first in their list, and whose rest stays in it. */
 SELFTEST(mm, slab_grows_into_the_second_of_a_list)
 {
 	const size_t page = MM_PAGE_SIZE, canary = MM_HARDEN >= 2 ? 8 : 0;
