@@ -205,13 +205,14 @@ static void give_up_irq(struct virtio_blk *b)
  */
 static void idle(struct virtio_blk *b, uint64_t deadline)
 {
-	uint64_t late = time_after_ms(IRQ_LATE_MS);
 	unsigned long state;
+	uint64_t late;
 
 	if (!b->waits_for_irq) {
 		arch_relax();
 		return;
 	}
+	late = time_after_ms(IRQ_LATE_MS);
 	timer_wake_by(late < deadline ? late : deadline);
 	state = arch_irq_save();
 	if (!virtqueue_pending(&b->queue))
