@@ -192,7 +192,7 @@ static enum mm_fault_kind slab_dealloc_local(struct byte_alloc *a, void *p, size
 	return fault;
 }
 
-/* The shortest frees: what is done stays off the ledger. */
+/* The shortest frees, which do a free or nothing. */
 
 static bool done_or_held(bool done, bool held, struct held h)
 {
@@ -201,13 +201,31 @@ static bool done_or_held(bool done, bool held, struct held h)
 	return done;
 }
 
-bool __wrap_byte_slab_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t align,
-				   unsigned int cpu)
+static bool free_fast(__typeof__(byte_slab_dealloc_fast) *real_free, struct byte_alloc *a, void *p,
+		      size_t size, size_t align, unsigned int cpu)
 {
 	struct held h = {0};
 	bool held = ledger_remove(HELD_BLOCK, a, p, &h);
 
-	return done_or_held(__real_byte_slab_dealloc_fast(a, p, size, align, cpu), held, h);
+	return done_or_held(real_free(a, p, size, align, cpu), held, h);
+}
+
+bool __wrap_byte_slab_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t align,
+				   unsigned int cpu)
+{
+	return free_fast(__real_byte_slab_dealloc_fast, a, p, size, align, cpu);
+}
+
+bool __wrap_byte_tlsf_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t align,
+				   unsigned int cpu)
+{
+	return free_fast(__real_byte_tlsf_dealloc_fast, a, p, size, align, cpu);
+}
+
+bool __wrap_byte_buddy_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t align,
+				    unsigned int cpu)
+{
+	return free_fast(__real_byte_buddy_dealloc_fast, a, p, size, align, cpu);
 }
 
 bool __wrap_byte_slab_dealloc_shortest(struct byte_alloc *a, struct slab_cpu *c, void *p,
@@ -219,30 +237,12 @@ bool __wrap_byte_slab_dealloc_shortest(struct byte_alloc *a, struct slab_cpu *c,
 	return done_or_held(__real_byte_slab_dealloc_shortest(a, c, p, size, align), held, h);
 }
 
-bool __wrap_byte_tlsf_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t align,
-				   unsigned int cpu)
-{
-	struct held h = {0};
-	bool held = ledger_remove(HELD_BLOCK, a, p, &h);
-
-	return done_or_held(__real_byte_tlsf_dealloc_fast(a, p, size, align, cpu), held, h);
-}
-
 bool __wrap_byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *p, size_t size, size_t align)
 {
 	struct held h = {0};
 	bool held = ledger_remove(HELD_BLOCK, a, p, &h);
 
 	return done_or_held(__real_byte_tlsf_dealloc_shortest(a, p, size, align), held, h);
-}
-
-bool __wrap_byte_buddy_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t align,
-				    unsigned int cpu)
-{
-	struct held h = {0};
-	bool held = ledger_remove(HELD_BLOCK, a, p, &h);
-
-	return done_or_held(__real_byte_buddy_dealloc_fast(a, p, size, align, cpu), held, h);
 }
 
 /* The table of engine E, its operations named NAME_... */
