@@ -113,6 +113,7 @@ SRC_bench    := $(wildcard bench/guest/*.c)
 endif
 
 MODULES := lib arch mm dma drivers kernel bench
+
 # What each image compiles for itself, and with what.
 IMAGE_SRCS  := $(wildcard mm/global*.c) $(ARCH_IMAGE_SRCS)
 IMAGE_FLAGS := -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops $(ARCH_IMAGE_FLAGS)
