@@ -37,9 +37,11 @@
  * Pieces. Each is a separate stretch of memory that is never merged with another, so that it
  * can go back. Behind its last block the map has a live one that is never freed, so merging
  * stops there. The piece used last is remembered; another is found in a balanced tree, which is
- * built anew when a piece comes or goes. The map of a piece over 256 MiB is cleared in frames
- * of 1 KiB, when the first boundary comes into a frame, so that giving a terabyte costs no time
- * in proportion.
+ * built anew when a piece comes or goes. The map of a piece of any size is cleared in frames of
+ * 1 KiB, when the first boundary comes into a frame, so that giving a gigabyte costs no time in
+ * proportion, and a heap may grow while its lock is held. From the start of a piece up to its
+ * `frontier` there is no need to ask. Cleared at once is the map of the first piece, of up to
+ * 256 MiB, as that comes when a heap is made; and a small one.
  *
  * Hardening. 0 trusts the caller, but for pointers beyond all pieces. 1 looks a pointer up in
  * the map: it must be the start of a live block, which ends where the layout says; so a double
@@ -56,8 +58,8 @@
  *
  * Shortcomings. A request that finds the lists empty may cost tens of thousands of instructions
  * once, for what is kept. A pointer of another piece than the last costs a search in the tree, log2
- * of the number of pieces. Adding and removing a piece is linear in their number; and a piece of up
- * to 256 MiB has its map cleared when it comes, four instructions for a kilobyte. At level 1 a size
+ * of the number of pieces. Adding and removing a piece is linear in their number; and the first
+ * one, of up to 256 MiB, has its map cleared when it comes. At level 1 a size
  * that is wrong by less than a unit, or an alignment that leads to the same size, is taken for
  * right; so is, for blocks over 8 KiB, one that ends exactly where a later block does with no
  * boundary in the first 8 KiB nor in the last 512 bytes. An overflow into a live block is not
@@ -79,8 +81,11 @@
 #define SCAN_DEPTH   4u
 #define CELL_SHIFT   9u /* a cell of the map tells of 512 bytes */
 #define CELL_SPAN    ((size_t)1 << CELL_SHIFT)
-#define FRAME_SHIFT  15u		 /* a frame is a run of cells that are cleared together */
-#define EAGER	     ((size_t)256 << 20) /* the part of a piece whose map is cleared at once */
+#define FRAME_SHIFT  15u /* a frame is a run of cells that are cleared together */
+#define FRAME_SPAN   ((size_t)1 << FRAME_SHIFT)
+#define FRAME_BYTES  (sizeof(struct tlsf_cell) << (FRAME_SHIFT - CELL_SHIFT))
+#define EAGER_FIRST  ((size_t)256 << 20) /* a piece whose map is cleared at once: the first */
+#define EAGER_LATER  ((size_t)256 << 10) /* and another */
 #define KEPT_MAX     MM_PAGE_SIZE
 #define TOP_BIT	     ((uint64_t)1 << 63)
 #define SLACK	     0xca
@@ -110,8 +115,9 @@ struct tlsf_piece {
 	struct tlsf_piece *next;	 /* by address */
 	struct tlsf_piece *left, *right; /* in the tree */
 	struct tlsf_piece *next_empty, **at_empty;
-	uintptr_t frames; /* where the byte of frame 0 would be: is it cleared? */
-	void *start;	  /* as it was given */
+	uintptr_t frames;  /* where the byte of frame 0 would be: is it cleared? */
+	uint8_t *frontier; /* the byte of the first frame that may be not; view.fresh follows */
+	void *start;	   /* as it was given */
 	size_t nbytes;
 };
 
@@ -325,27 +331,41 @@ static inline bool is_prepared(const struct tlsf_piece *piece, uintptr_t addr)
 
 static void frame_clear(const struct tlsf_piece *piece, uintptr_t addr)
 {
-	uintptr_t start = mm_align_down(addr, (size_t)1 << FRAME_SHIFT);
-
 	if (is_prepared(piece, addr))
 		return;
 	*frame_at(piece, addr) = 1;
-	__builtin_memset(cell_at(piece->view.map, start), 0,
-			 sizeof(struct tlsf_cell) << (FRAME_SHIFT - CELL_SHIFT));
+	__builtin_memset(cell_at(piece->view.map, mm_align_down(addr, FRAME_SPAN)), 0, FRAME_BYTES);
+}
+
+/* The frontier of the piece in view passes what is cleared, as many frames as may be at once. */
+COLD void frontier_advance(struct byte_tlsf *h)
+{
+	struct tlsf_piece *piece = h->current;
+	struct tlsf_view *v = &piece->view;
+
+	piece->frontier += *piece->frontier;
+	piece->frontier += *piece->frontier;
+	v->fresh = (((uintptr_t)piece->frontier - piece->frames) << FRAME_SHIFT) - CELL_SPAN;
+	v->cleared = v->fresh - v->first;
+	if (v->cleared > v->span)
+		v->cleared = v->span;
+	h->view.fresh = v->fresh;
+	h->view.cleared = v->cleared;
 }
 
 /* This cell and the one after it, which a check of the block that starts here looks at, too. */
-COLD void map_clear(const struct tlsf_piece *piece, uintptr_t addr)
+COLD void map_clear(struct byte_tlsf *h, uintptr_t addr)
 {
-	frame_clear(piece, addr);
-	frame_clear(piece, addr + CELL_SPAN);
+	frame_clear(h->current, addr);
+	frame_clear(h->current, addr + CELL_SPAN);
+	frontier_advance(h);
 }
 
-/* Before the first boundary is made here. */
-static inline void map_prepare(const struct byte_tlsf *h, uintptr_t addr)
+/* Before the first boundary is made here, in view. */
+static inline void map_prepare(struct byte_tlsf *h, uintptr_t addr)
 {
-	if (addr >= h->view.fresh)
-		map_clear(h->current, addr);
+	if (unlikely(addr >= h->view.fresh))
+		map_clear(h, addr);
 }
 
 /* The next boundary of a piece after this address, which is below its end. */
@@ -877,16 +897,7 @@ HOT void list_split(struct byte_tlsf *h, struct tlsf_block *b, size_t was, struc
 		list_insert(h, rest, list_of(nbytes));
 }
 
-/* The same for a crumb, which is in no list. */
-static void crumb_split(struct byte_tlsf *h, struct tlsf_block *rest, size_t nbytes)
-{
-	if (!nbytes)
-		return;
-	map_prepare(h, (uintptr_t)rest);
-	set_tags(rest, nbytes);
-}
-
-/* Take the first `need` bytes of a free block in view, for a request of `size`. */
+/* Take the first `need` bytes of a free block in view, no crumb, for a request of `size`. */
 COLD void *take(struct byte_tlsf *h, struct tlsf_block *b, size_t need, size_t size)
 {
 	uintptr_t start = (uintptr_t)b, end = start + need;
@@ -896,9 +907,7 @@ COLD void *take(struct byte_tlsf *h, struct tlsf_block *b, size_t need, size_t s
 	if (is_whole(h, b, nbytes))
 		piece_remove_empty(h->current);
 	h->free_bytes -= need;
-	if (nbytes < MIN_BLOCK)
-		crumb_split(h, block_at(end), nbytes - need);
-	else if (nbytes == need)
+	if (nbytes == need)
 		list_remove(h, b, nbytes);
 	else
 		list_split(h, b, nbytes, block_at(end), nbytes - need);
@@ -1074,20 +1083,23 @@ static inline bool ends_near(const struct tlsf_cell *c, uintptr_t p, size_t unit
 }
 
 /*
- * The same for any length. Looked at are the cell of the end, and the first LOOK_AHEAD cells where
- * the map is cleared.
+ * The same for any length. Looked at are the cell of the end, and the first LOOK_AHEAD cells below
+ * the frontier.
  */
 static bool ends_far(const struct byte_tlsf *h, uintptr_t p, size_t nbytes)
 {
 	uintptr_t end = p + nbytes;
 	const struct tlsf_cell *c = cell_at(h->view.map, p);
 	const struct tlsf_cell *last = cell_at(h->view.map, end);
-	const struct tlsf_cell *stop = last - c < LOOK_AHEAD ? last : c + LOOK_AHEAD;
+	const struct tlsf_cell *fresh = cell_at(h->view.map, h->view.fresh);
+	const struct tlsf_cell *stop = last < fresh ? last : fresh;
 	uint64_t before = boundaries(c) >> bit_of(p) >> 1;
 
 	if (nbytes > view_end(&h->view) - p || c == last || !is_prepared(h->current, end))
 		return false;
-	for (c++; p < h->view.fresh && c < stop; c++)
+	if (stop - c > LOOK_AHEAD)
+		stop = c + LOOK_AHEAD;
+	for (c++; c < stop; c++)
 		before |= boundaries(c);
 	return !before && boundaries(last) << (63 - bit_of(end)) == TOP_BIT;
 }
@@ -1210,6 +1222,20 @@ enum mm_fault_kind byte_tlsf_dealloc(struct byte_alloc *a, void *ptr, size_t siz
 
 /* --- Resize ----------------------------------------------------------------- */
 
+/* The same of a crumb, which is in no list. */
+static void take_crumb(struct byte_tlsf *h, struct tlsf_block *b, size_t need)
+{
+	uintptr_t start = (uintptr_t)b, end = start + need;
+	size_t rest = size_of(b) - need;
+
+	h->free_bytes -= need;
+	if (rest) {
+		map_prepare(h, end);
+		set_tags(block_at(end), rest);
+	}
+	flip(h->view.map, start, end);
+}
+
 /* Take more bytes of the free block that may follow a live one at `end`. */
 static bool grow(struct byte_tlsf *h, uintptr_t end, size_t more)
 {
@@ -1217,7 +1243,10 @@ static bool grow(struct byte_tlsf *h, uintptr_t end, size_t more)
 
 	if (!edge_at(&h->view, end) || (MM_HARDEN && !sound_at(h, end)) || size_of(b) < more)
 		return false;
-	(void)take(h, b, more, more);
+	if (size_of(b) < MIN_BLOCK)
+		take_crumb(h, b, more);
+	else
+		(void)take(h, b, more, more);
 	flip_live(&h->view, end);
 	return true;
 }
@@ -1296,17 +1325,18 @@ static struct tlsf_piece **piece_link(struct byte_tlsf *h, const struct tlsf_pie
 	return at;
 }
 
-/* Descriptor, frame bytes, map, blocks. The map of a huge piece consists of whole frames. */
-static struct tlsf_piece *piece_make(void *start, size_t nbytes)
+/* Descriptor, frame bytes, map, blocks. A map that is cleared as needed consists of whole frames.
+ */
+static struct tlsf_piece *piece_make(void *start, size_t nbytes, bool eager)
 {
 	uintptr_t base = mm_align_up((uintptr_t)start, UNIT);
 	uintptr_t limit = mm_align_down((uintptr_t)start + nbytes, UNIT);
-	bool huge = nbytes > EAGER;
-	size_t grain = (size_t)1 << (huge ? FRAME_SHIFT : CELL_SHIFT);
+	size_t grain = eager ? CELL_SPAN : FRAME_SPAN;
 	uintptr_t low = mm_align_down(base, grain);
 	uintptr_t high = mm_align_up(limit + 1 + CELL_SPAN, grain);
 	uintptr_t frames = base + sizeof(struct tlsf_piece);
-	size_t nframes = huge ? (high - low) >> FRAME_SHIFT : 0;
+	size_t nframes =
+		eager ? 0 : ((high - low) >> FRAME_SHIFT) + 1; /* the last is never cleared */
 	uintptr_t map = mm_align_up(frames + nframes, UNIT);
 	size_t map_bytes = ((high - low) >> CELL_SHIFT) * sizeof(struct tlsf_cell);
 	uintptr_t first = mm_align_up(map + map_bytes, 2 * UNIT);
@@ -1319,11 +1349,12 @@ static struct tlsf_piece *piece_make(void *start, size_t nbytes)
 		.first = first,
 		.span = limit - first,
 		.map = map - (low >> CELL_SHIFT) * sizeof(struct tlsf_cell),
-		.cleared = huge ? 0 : limit - first,
-		.fresh = huge ? 0 : UINTPTR_MAX,
+		.cleared = eager ? limit - first : 0,
+		.fresh = eager ? high - CELL_SPAN : first,
 	};
 	piece->frames = frames - (low >> FRAME_SHIFT);
-	__builtin_memset((void *)frames, 0, huge ? nframes : map + map_bytes - frames);
+	piece->frontier = frame_at(piece, first);
+	__builtin_memset((void *)frames, 0, eager ? map + map_bytes - frames : nframes);
 	return piece;
 }
 
@@ -1337,7 +1368,7 @@ static enum alloc_result tlsf_add_memory(struct byte_alloc *a, void *start, size
 		return ALLOC_INVALID_PARAM;
 	if (overlaps(h, (uintptr_t)start, nbytes))
 		return ALLOC_MEMORY_OVERLAP;
-	piece = piece_make(start, nbytes);
+	piece = piece_make(start, nbytes, nbytes <= (h->npieces ? EAGER_LATER : EAGER_FIRST));
 	if (!piece)
 		return ALLOC_INVALID_PARAM;
 	at = piece_link(h, piece);
@@ -1367,7 +1398,7 @@ static enum alloc_result tlsf_init(struct byte_alloc *a, void *start, size_t nby
 	return tlsf_add_memory(a, start, nbytes);
 }
 
-/* Enough for the map, a bad base, and a list whose every block is large enough. */
+/* Enough for the map and its frames, a bad base, and a list whose every block is large enough. */
 static size_t tlsf_grow_size(const struct byte_alloc *a, size_t size, size_t align)
 {
 	(void)a;
@@ -1375,7 +1406,8 @@ static size_t tlsf_grow_size(const struct byte_alloc *a, size_t size, size_t ali
 		return SIZE_MAX;
 	size = block_bytes(size, align) + (align > UNIT ? align : 0);
 	size += size / (TLSF_COLS / 2);
-	return size + size / (TLSF_COLS / 3) + sizeof(struct tlsf_piece) + 16 * UNIT;
+	size += size / (TLSF_COLS / 3) + sizeof(struct tlsf_piece) + 16 * UNIT;
+	return size + (size > EAGER_LATER / 2 ? 2 * FRAME_BYTES : 0);
 }
 
 static bool tlsf_take_free(struct byte_alloc *a, void **start, size_t *nbytes)

@@ -51,8 +51,8 @@ struct tlsf_view {
 	uintptr_t first; /* the first block */
 	size_t span;	 /* bytes of blocks */
 	uintptr_t map;	 /* where the cell of address 0 would be */
-	size_t cleared;	 /* so many of them lie where the map is surely cleared */
-	uintptr_t fresh; /* from here on the map is cleared as it comes into use */
+	size_t cleared;	 /* so many of them lie where the map is cleared, and the next cell */
+	uintptr_t fresh; /* from here on it is cleared as it comes into use */
 };
 
 /* Private to byte_tlsf.c; here so that it can be placed in a static. */
