@@ -36,12 +36,13 @@
  *
  * Pieces. Each is a separate stretch of memory that is never merged with another, so that it
  * can go back. Behind its last block the map has a live one that is never freed, so merging
- * stops there. The piece used last is remembered; another is found in a balanced tree, which is
- * built anew when a piece comes or goes. The map of a piece of any size is cleared in frames of
- * 1 KiB, when the first boundary comes into a frame, so that giving a gigabyte costs no time in
- * proportion, and a heap may grow while its lock is held. From the start of a piece up to its
- * `frontier` there is no need to ask. Cleared at once is the map of the first piece, of up to
- * 256 MiB, as that comes when a heap is made; and a small one.
+ * stops there. The piece used last is remembered, and by a few bits of the address the one that
+ * each other was last found in; the rest are found in a balanced tree, which is built anew when a
+ * piece comes or goes. The map of a piece of any size is cleared in frames of 1 KiB, when the
+ * first boundary comes into a frame, so that giving a gigabyte costs no time in proportion, and a
+ * heap may grow while its lock is held. From the start of a piece up to its `frontier` there is
+ * no need to ask. Cleared at once is the map of the first piece, of up to 256 MiB, as that comes
+ * when a heap is made; and a small one.
  *
  * Hardening. 0 trusts the caller, but for pointers beyond all pieces. 1 looks a pointer up in
  * the map: it must be the start of a live block, which ends where the layout says; so a double
@@ -86,6 +87,8 @@
 #define FRAME_BYTES  (sizeof(struct tlsf_cell) << (FRAME_SHIFT - CELL_SHIFT))
 #define EAGER_FIRST  ((size_t)256 << 20) /* a piece whose map is cleared at once: the first */
 #define EAGER_LATER  ((size_t)256 << 10) /* and another */
+#define SEEN_SHIFT   19u /* the pieces of so many neighbouring bytes share a place */
+#define ADVANCE_MAX  2	 /* frames that the frontier passes at once */
 #define KEPT_MAX     MM_PAGE_SIZE
 #define TOP_BIT	     ((uint64_t)1 << 63)
 #define SLACK	     0xca
@@ -111,13 +114,13 @@ struct tlsf_block {
 };
 
 struct tlsf_piece {
-	struct tlsf_view view;
+	struct tlsf_view view;		 /* first, so that it leads to the rest */
 	struct tlsf_piece *next;	 /* by address */
 	struct tlsf_piece *left, *right; /* in the tree */
 	struct tlsf_piece *next_empty, **at_empty;
-	uintptr_t frames;  /* where the byte of frame 0 would be: is it cleared? */
-	uint8_t *frontier; /* the byte of the first frame that may be not; view.fresh follows */
-	void *start;	   /* as it was given */
+	uintptr_t frames;   /* where the byte of frame 0 would be: is it cleared? */
+	uintptr_t frontier; /* up to here all frames are; view.fresh is a cell less */
+	void *start;	    /* as it was given */
 	size_t nbytes;
 };
 
@@ -209,12 +212,32 @@ static struct tlsf_piece *piece_search(const struct byte_tlsf *h, uintptr_t addr
 	return piece;
 }
 
+static inline size_t place_of(uintptr_t addr)
+{
+	return (addr >> SEEN_SHIFT) % TLSF_SEEN;
+}
+
+/* The view of the piece that an address like this was last in, or that of the piece used last. */
+static inline struct tlsf_view *seen(const struct byte_tlsf *h, uintptr_t addr)
+{
+	return (struct tlsf_view *)((uintptr_t)&h->view + h->seen[place_of(addr)]);
+}
+
+static inline void remember(struct byte_tlsf *h, struct tlsf_piece *piece, uintptr_t addr)
+{
+	h->seen[place_of(addr)] = (uintptr_t)&piece->view - (uintptr_t)&h->view;
+}
+
 COLD bool view_switch(struct byte_tlsf *h, uintptr_t addr)
 {
-	struct tlsf_piece *piece = piece_search(h, addr);
+	struct tlsf_piece *piece = (struct tlsf_piece *)seen(h, addr);
 
-	if (!piece)
-		return false;
+	if (!in_view(&piece->view, addr)) {
+		piece = piece_search(h, addr);
+		if (!piece)
+			return false;
+		remember(h, piece, addr);
+	}
 	h->view = piece->view;
 	h->current = piece;
 	return true;
@@ -226,10 +249,15 @@ static inline bool view(struct byte_tlsf *h, uintptr_t addr)
 	return in_view(&h->view, addr) || view_switch(h, addr);
 }
 
+COLD bool owns_elsewhere(const struct byte_tlsf *h, uintptr_t addr)
+{
+	return in_view(seen(h, addr), addr) || piece_search(h, addr);
+}
+
 /* Is this an address in the blocks of any piece? */
 static inline bool owns(const struct byte_tlsf *h, uintptr_t addr)
 {
-	return in_view(&h->view, addr) || piece_search(h, addr);
+	return in_view(&h->view, addr) || owns_elsewhere(h, addr);
 }
 
 static void piece_add_empty(struct byte_tlsf *h, struct tlsf_piece *piece)
@@ -337,15 +365,17 @@ static void frame_clear(const struct tlsf_piece *piece, uintptr_t addr)
 	__builtin_memset(cell_at(piece->view.map, mm_align_down(addr, FRAME_SPAN)), 0, FRAME_BYTES);
 }
 
-/* The frontier of the piece in view passes what is cleared, as many frames as may be at once. */
-COLD void frontier_advance(struct byte_tlsf *h)
+/* The frontier of the piece in view comes nearer to an address that is not below it. */
+static void frontier_advance(struct byte_tlsf *h, uintptr_t addr)
 {
 	struct tlsf_piece *piece = h->current;
 	struct tlsf_view *v = &piece->view;
 
-	piece->frontier += *piece->frontier;
-	piece->frontier += *piece->frontier;
-	v->fresh = (((uintptr_t)piece->frontier - piece->frames) << FRAME_SHIFT) - CELL_SPAN;
+	for (int n = 0; n < ADVANCE_MAX && piece->frontier <= addr; n++) {
+		frame_clear(piece, piece->frontier);
+		piece->frontier += FRAME_SPAN;
+	}
+	v->fresh = piece->frontier - CELL_SPAN;
 	v->cleared = v->fresh - v->first;
 	if (v->cleared > v->span)
 		v->cleared = v->span;
@@ -358,7 +388,7 @@ COLD void map_clear(struct byte_tlsf *h, uintptr_t addr)
 {
 	frame_clear(h->current, addr);
 	frame_clear(h->current, addr + CELL_SPAN);
-	frontier_advance(h);
+	frontier_advance(h, addr + CELL_SPAN);
 }
 
 /* Before the first boundary is made here, in view. */
@@ -881,11 +911,11 @@ static inline bool same_list(size_t part, size_t whole)
 	return part >= LINEAR && !((part ^ whole) >> (mm_fls(whole) - COL_LOG));
 }
 
-/* What remains of a free block behind a part that was taken from it becomes one of its own. */
+/* What remains of a free block behind a part that was taken from it becomes one of its own, where
+ * the map is cleared. */
 HOT void list_split(struct byte_tlsf *h, struct tlsf_block *b, size_t was, struct tlsf_block *rest,
 		    size_t nbytes)
 {
-	map_prepare(h, (uintptr_t)rest);
 	if (same_list(nbytes, was)) {
 		list_move(b, rest);
 		set_tags(rest, nbytes);
@@ -897,8 +927,8 @@ HOT void list_split(struct byte_tlsf *h, struct tlsf_block *b, size_t was, struc
 		list_insert(h, rest, list_of(nbytes));
 }
 
-/* Take the first `need` bytes of a free block in view, no crumb, for a request of `size`. */
-COLD void *take(struct byte_tlsf *h, struct tlsf_block *b, size_t need, size_t size)
+/* take, where the map is cleared. */
+COLD void *take_cleared(struct byte_tlsf *h, struct tlsf_block *b, size_t need, size_t size)
 {
 	uintptr_t start = (uintptr_t)b, end = start + need;
 	size_t nbytes = size_of(b);
@@ -914,6 +944,19 @@ COLD void *take(struct byte_tlsf *h, struct tlsf_block *b, size_t need, size_t s
 	flip(h->view.map, start, end);
 	slack_write(start, size, need);
 	return b;
+}
+
+COLD void *take_fresh(struct byte_tlsf *h, struct tlsf_block *b, size_t need, size_t size)
+{
+	map_clear(h, (uintptr_t)b + need);
+	return take_cleared(h, b, need, size);
+}
+
+/* Take the first `need` bytes of a free block in view, no crumb, for a request of `size`. */
+HOT void *take(struct byte_tlsf *h, struct tlsf_block *b, size_t need, size_t size)
+{
+	return unlikely((uintptr_t)b + need >= h->view.fresh) ? take_fresh(h, b, need, size)
+							      : take_cleared(h, b, need, size);
 }
 
 /* Take all of the first block of list i, which is in view. */
@@ -940,6 +983,8 @@ COLD void *take_behind(struct byte_tlsf *h, struct tlsf_block *b, size_t gap, si
 	size_t nbytes = size_of(b);
 
 	verify_poison(b, start, end);
+	map_prepare(h, start);
+	map_prepare(h, end);
 	if (is_whole(h, b, nbytes))
 		piece_remove_empty(h->current);
 	h->free_bytes -= need;
@@ -947,7 +992,6 @@ COLD void *take_behind(struct byte_tlsf *h, struct tlsf_block *b, size_t gap, si
 		list_remove(h, b, nbytes);
 	else
 		list_split(h, b, nbytes, block_at(end), nbytes - gap - need);
-	map_prepare(h, start);
 	flip(h->view.map, start, end);
 	set_tags(b, gap);
 	if (gap >= MIN_BLOCK)
@@ -981,6 +1025,7 @@ COLD void *alloc_large(struct byte_tlsf *h, size_t need, size_t size, size_t ali
 	return gap ? take_behind(h, b, gap, need, size) : take(h, b, need, size);
 }
 
+COLD void *alloc_elsewhere(struct byte_tlsf *h, size_t i, size_t need, size_t size, size_t align);
 COLD void *alloc_after_drop(struct byte_tlsf *h, size_t i, size_t need, size_t size, size_t align);
 
 /* Small: the list of this size, or the next that has a block, when that is aligned. */
@@ -994,13 +1039,21 @@ COLD void *alloc_small(struct byte_tlsf *h, size_t need, size_t size, size_t ali
 	b = h->lists[i];
 	if (!is_aligned((uintptr_t)b, align))
 		return alloc_large(h, need, size, align);
-	if (unlikely(!view(h, (uintptr_t)b)))
-		return alloc_after_drop(h, i, need, size, align);
+	if (unlikely(!in_view(&h->view, (uintptr_t)b)))
+		return alloc_elsewhere(h, i, need, size, align);
 	if (size_of(b) == need && (!MM_HARDEN || next_agrees(h, b)))
 		return take_first(h, b, i, need, size);
 	if (MM_HARDEN && unlikely(!head_sound(h, b, i)))
 		return alloc_after_drop(h, i, need, size, align);
 	return take(h, b, need, size);
+}
+
+/* The first block of list i is not of the piece in view: once again, when it is, or without it. */
+COLD void *alloc_elsewhere(struct byte_tlsf *h, size_t i, size_t need, size_t size, size_t align)
+{
+	if (!view_switch(h, (uintptr_t)h->lists[i]))
+		list_drop(h, i);
+	return alloc_small(h, need, size, align);
 }
 
 COLD void *alloc_after_drop(struct byte_tlsf *h, size_t i, size_t need, size_t size, size_t align)
@@ -1082,46 +1135,68 @@ static inline bool ends_near(const struct tlsf_cell *c, uintptr_t p, size_t unit
 	return boundaries(c + 1) << (~units & 63) == TOP_BIT && units / 64 == 1;
 }
 
-/*
- * The same for any length. Looked at are the cell of the end, and the first LOOK_AHEAD cells below
- * the frontier.
- */
-static bool ends_far(const struct byte_tlsf *h, uintptr_t p, size_t nbytes)
+/* The same for what ends in a later cell, with a look at those up to `stop`, and at that one. */
+HOT bool ends_far(const struct tlsf_view *v, uintptr_t p, size_t nbytes,
+		  const struct tlsf_cell *stop)
 {
 	uintptr_t end = p + nbytes;
-	const struct tlsf_cell *c = cell_at(h->view.map, p);
-	const struct tlsf_cell *last = cell_at(h->view.map, end);
-	const struct tlsf_cell *fresh = cell_at(h->view.map, h->view.fresh);
-	const struct tlsf_cell *stop = last < fresh ? last : fresh;
+	const struct tlsf_cell *c = cell_at(v->map, p);
+	const struct tlsf_cell *last = cell_at(v->map, end);
 	uint64_t before = boundaries(c) >> bit_of(p) >> 1;
 
-	if (nbytes > view_end(&h->view) - p || c == last || !is_prepared(h->current, end))
-		return false;
-	if (stop - c > LOOK_AHEAD)
-		stop = c + LOOK_AHEAD;
-	for (c++; c < stop; c++)
+	if (stop > last)
+		stop = last;
+	while (++c < stop)
 		before |= boundaries(c);
 	return !before && boundaries(last) << (63 - bit_of(end)) == TOP_BIT;
+}
+
+/* The same for any that is in view: the map may not be cleared at its end. Looked at are the first
+ * LOOK_AHEAD cells below the frontier. */
+static bool ends_in_view(const struct byte_tlsf *h, uintptr_t p, size_t nbytes)
+{
+	const struct tlsf_cell *stop = cell_at(h->view.map, p) + 1 + LOOK_AHEAD;
+	const struct tlsf_cell *fresh = cell_at(h->view.map, h->view.fresh);
+
+	if (nbytes <= CELL_SPAN)
+		return ends_near(cell_at(h->view.map, p), p, nbytes / UNIT);
+	return nbytes <= view_end(&h->view) - p && is_prepared(h->current, p + nbytes) &&
+	       ends_far(&h->view, p, nbytes, fresh < stop ? fresh : stop);
 }
 
 /* Does the map, cleared here, have a live block of this size at p, which is in view? */
 static inline bool is_block(const struct byte_tlsf *h, uintptr_t p, size_t nbytes)
 {
-	if (!live_at(&h->view, p))
-		return false;
-	if (nbytes > CELL_SPAN)
-		return ends_far(h, p, nbytes);
-	return ends_near(cell_at(h->view.map, p), p, nbytes / UNIT);
+	return live_at(&h->view, p) && ends_in_view(h, p, nbytes);
 }
 
-/* verify_live in short, for what is usual. False: perhaps. */
-HOT bool is_surely_live(struct byte_tlsf *h, uintptr_t p, size_t align, size_t nbytes)
+/* verify_live in short, for what is usual, if p is in view v. False: perhaps. */
+HOT bool is_surely_live(const struct byte_tlsf *h, const struct tlsf_view *v, uintptr_t p,
+			size_t align, size_t nbytes)
 {
 	if (!MM_HARDEN)
 		return p - h->low < h->hull;
-	return nbytes <= CELL_SPAN && p - h->view.first < h->view.cleared && !(p & (UNIT - 1)) &&
-	       is_aligned(p, align) && live_at(&h->view, p) &&
-	       ends_near(cell_at(h->view.map, p), p, nbytes / UNIT);
+	return nbytes <= CELL_SPAN && p - v->first < v->cleared && !(p & (UNIT - 1)) &&
+	       is_aligned(p, align) && live_at(v, p) &&
+	       ends_near(cell_at(v->map, p), p, nbytes / UNIT);
+}
+
+/* The same for longer ones, which end where the map is cleared. */
+HOT bool is_surely_live_far(const struct tlsf_view *v, uintptr_t p, size_t align, size_t nbytes)
+{
+	uintptr_t offset = p - v->first;
+
+	return MM_HARDEN && offset < v->cleared && nbytes < v->cleared - offset &&
+	       !(p & ((align - 1) | (UNIT - 1))) && live_at(v, p) &&
+	       ends_far(v, p, nbytes, cell_at(v->map, p) + 1 + LOOK_AHEAD);
+}
+
+/* The same for any, in the piece that an address like this was last in. */
+HOT bool is_surely_live_there(const struct byte_tlsf *h, uintptr_t p, size_t align, size_t nbytes)
+{
+	if (MM_HARDEN && nbytes > CELL_SPAN)
+		return is_surely_live_far(seen(h, p), p, align, nbytes);
+	return is_surely_live(h, seen(h, p), p, align, nbytes);
 }
 
 /* Is p a live block of this layout, which leads to nbytes? */
@@ -1132,6 +1207,7 @@ static inline enum mm_fault_kind verify_live(struct byte_tlsf *h, uintptr_t p, s
 		return p - h->low < h->hull ? MM_FAULT_NONE : MM_FAULT_FOREIGN;
 	if (!view(h, p))
 		return MM_FAULT_FOREIGN;
+	remember(h, h->current, p);
 	if (p & ((align - 1) | (UNIT - 1)))
 		return MM_FAULT_MISALIGNED;
 	if (!is_prepared(h->current, p) || !is_block(h, p, nbytes))
@@ -1186,7 +1262,7 @@ bool byte_tlsf_dealloc_fast(struct byte_alloc *a, void *ptr, size_t size, size_t
 	size_t nbytes = block_bytes(size, align);
 
 	(void)cpu;
-	return MM_HARDEN < 2 && is_surely_live(h, p, align, nbytes) && keep(h, p, nbytes);
+	return MM_HARDEN < 2 && is_surely_live(h, &h->view, p, align, nbytes) && keep(h, p, nbytes);
 }
 
 bool byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *ptr, size_t size, size_t align)
@@ -1196,8 +1272,8 @@ bool byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *ptr, size_t size, si
 	size_t nbytes = block_bytes(size, align);
 	struct tlsf_kept *k = kept_place(kept_set(h, nbytes), p);
 
-	if (MM_HARDEN >= 2 || nbytes > KEPT_MAX || !is_surely_live(h, p, align, nbytes) ||
-	    unlikely(k->nbytes))
+	if (MM_HARDEN >= 2 || nbytes > KEPT_MAX || unlikely(k->nbytes) ||
+	    !is_surely_live_there(h, p, align, nbytes))
 		return false;
 	*k = (struct tlsf_kept){p, nbytes};
 	return true;
@@ -1209,8 +1285,11 @@ enum mm_fault_kind byte_tlsf_dealloc(struct byte_alloc *a, void *ptr, size_t siz
 	struct byte_tlsf *h = tlsf_of(a);
 	uintptr_t p = (uintptr_t)ptr;
 	size_t nbytes = block_bytes(size, align);
-	enum mm_fault_kind fault = verify_live(h, p, size, align, nbytes);
+	enum mm_fault_kind fault;
 
+	if (MM_HARDEN < 2 && is_surely_live_there(h, p, align, nbytes) && keep(h, p, nbytes))
+		return MM_FAULT_NONE;
+	fault = verify_live(h, p, size, align, nbytes);
 	if (fault != MM_FAULT_NONE)
 		return fault;
 	if (MM_HARDEN < 2)
@@ -1309,6 +1388,7 @@ static void pieces_changed(struct byte_tlsf *h)
 
 	h->root = h->current = tree_of(&list, h->npieces);
 	h->view = h->root ? h->root->view : (struct tlsf_view){0};
+	__builtin_memset(h->seen, 0, sizeof(h->seen));
 	while (last && last->next)
 		last = last->next;
 	h->low = last ? h->pieces->view.first : 0;
@@ -1335,8 +1415,7 @@ static struct tlsf_piece *piece_make(void *start, size_t nbytes, bool eager)
 	uintptr_t low = mm_align_down(base, grain);
 	uintptr_t high = mm_align_up(limit + 1 + CELL_SPAN, grain);
 	uintptr_t frames = base + sizeof(struct tlsf_piece);
-	size_t nframes =
-		eager ? 0 : ((high - low) >> FRAME_SHIFT) + 1; /* the last is never cleared */
+	size_t nframes = eager ? 0 : ((high - low) >> FRAME_SHIFT);
 	uintptr_t map = mm_align_up(frames + nframes, UNIT);
 	size_t map_bytes = ((high - low) >> CELL_SHIFT) * sizeof(struct tlsf_cell);
 	uintptr_t first = mm_align_up(map + map_bytes, 2 * UNIT);
@@ -1353,7 +1432,7 @@ static struct tlsf_piece *piece_make(void *start, size_t nbytes, bool eager)
 		.fresh = eager ? high - CELL_SPAN : first,
 	};
 	piece->frames = frames - (low >> FRAME_SHIFT);
-	piece->frontier = frame_at(piece, first);
+	piece->frontier = mm_align_down(first, FRAME_SPAN);
 	__builtin_memset((void *)frames, 0, eager ? map + map_bytes - frames : nframes);
 	return piece;
 }

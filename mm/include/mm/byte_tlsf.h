@@ -31,6 +31,8 @@ bool byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *p, size_t size, size
 #define TLSF_SETS 32u
 #define TLSF_WAYS 8u
 #define TLSF_KEPT (TLSF_SETS * TLSF_WAYS)
+/* Places to remember pieces in, other than the one used last. */
+#define TLSF_SEEN 32u
 
 struct tlsf_block;
 struct tlsf_piece;
@@ -63,6 +65,7 @@ struct byte_tlsf {
 	size_t hull;		    /* its bytes */
 	size_t free_bytes;	    /* in free blocks */
 	struct tlsf_piece *current; /* the piece used last */
+	uintptr_t seen[TLSF_SEEN];  /* by address: where a piece's view is, from ours */
 	struct tlsf_set sets[TLSF_SETS];
 	uint64_t rows;		  /* bit r: cols[r] is not zero */
 	uint64_t cols[TLSF_ROWS]; /* bit c of word r: lists[r * TLSF_COLS + c] is not empty */
