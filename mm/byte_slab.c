@@ -128,7 +128,7 @@ static inline struct byte_slab *slab_of(struct byte_alloc *a)
 
 static inline unsigned int owner_of(const struct slab *s)
 {
-	return __atomic_load_n(&s->tag, __ATOMIC_RELAXED) >> SLAB_TAG;
+	return slab_owner(__atomic_load_n(&s->tag, __ATOMIC_RELAXED));
 }
 
 static inline size_t object_size(const struct slab *s)
@@ -144,7 +144,7 @@ static uint32_t class_start(size_t class)
 
 static void set_owner(struct slab *s, unsigned int owner)
 {
-	uint32_t tag = owner << SLAB_TAG | (MM_HARDEN ? class_start(s->class) : 0);
+	uint32_t tag = SLAB_TAG(owner) | (MM_HARDEN ? class_start(s->class) : 0);
 
 	__atomic_store_n(&s->tag, tag, __ATOMIC_RELAXED);
 }
@@ -1050,7 +1050,7 @@ bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_
 	struct slab_cpu *c = cpu_of(a, cpu);
 	struct slab *s = slab_in_window(&c->window, p);
 
-	if (unlikely(MM_HARDEN >= 2 || !may_free(a, s, p, size, align, cpu << SLAB_TAG)))
+	if (unlikely(MM_HARDEN >= 2 || !may_free(a, s, p, size, align, SLAB_TAG(cpu))))
 		return false;
 	free_own(a, c, s, p);
 	return true;
@@ -1080,7 +1080,7 @@ static enum mm_fault_kind byte_slab_dealloc_local(struct byte_alloc *base, void 
 	if (size > BYTE_SLAB_MAX)
 		return MM_FAULT_KINDS;
 	s = slab_in_windows(a, cpu, p);
-	if (MM_HARDEN < 2 && may_free(a, s, p, size, align, cpu << SLAB_TAG)) {
+	if (MM_HARDEN < 2 && may_free(a, s, p, size, align, SLAB_TAG(cpu))) {
 		if (time_to_learn(c, s, p))
 			return MM_FAULT_KINDS;
 		free_own(a, c, s, p);
@@ -1178,7 +1178,7 @@ static enum alloc_result byte_slab_init(struct byte_alloc *base, void *start, si
 	__builtin_memset((char *)a + sizeof(a->base), 0, sizeof(*a) - sizeof(a->base));
 	for (unsigned int i = 0; i < MM_MAX_CPUS; i++) {
 		cpu_of(a, i)->index = i;
-		cpu_of(a, i)->tag = i << SLAB_TAG;
+		cpu_of(a, i)->tag = SLAB_TAG(i);
 		for (size_t class = 0; class < NCLASSES; class ++)
 			cpu_of(a, i)->active[class] = &no_slab;
 	}

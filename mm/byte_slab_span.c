@@ -35,8 +35,8 @@
 #define OWN_LIST_LOOK 8	  /* spans of its own list that a request looks at */
 #define LOOK_WORDS    32u /* how far a window reaches, at least: 128 MiB on either side */
 
-struct slab slab_no_page = {.tag = SLAB_NO_OWNER << SLAB_TAG, .state = SLAB_INNER};
-struct slab slab_free_page = {.tag = SLAB_NO_OWNER << SLAB_TAG, .state = SLAB_FREE};
+struct slab slab_no_page = {.tag = SLAB_TAG(SLAB_NO_OWNER), .state = SLAB_INNER};
+struct slab slab_free_page = {.tag = SLAB_TAG(SLAB_NO_OWNER), .state = SLAB_FREE};
 
 /* --- Pieces --------------------------------------------------------------------------------- */
 
@@ -317,7 +317,7 @@ static void mark_used(struct slab *s, size_t npages)
 	set_state(s, SLAB_RUN);
 	s->npages = (uint32_t)npages;
 	s->limit = 0;
-	__atomic_store_n(&s->tag, SLAB_NO_OWNER << SLAB_TAG, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->tag, SLAB_TAG(SLAB_NO_OWNER), __ATOMIC_RELAXED);
 }
 
 static void count_used(struct byte_slab *a, struct slab_piece *piece, size_t npages)

@@ -20,7 +20,17 @@ enum slab_state {
 };
 
 #define SLAB_NO_OWNER 0xffu
-#define SLAB_TAG      (MM_HARDEN ? 24u : 0u) /* where the owner stands in the tag */
+
+/*
+ * How an owner stands in the tag of its slabs. At level 0 no tag is 0, as to compare a word in
+ * memory with another constant takes x86 an instruction less. A macro, for it initialises objects.
+ */
+#define SLAB_TAG(owner) (MM_HARDEN ? (uint32_t)(owner) << 24 : (uint32_t)(owner) + 1)
+
+static inline unsigned int slab_owner(uint32_t tag)
+{
+	return MM_HARDEN ? tag >> 24 : tag - 1;
+}
 
 /*
  * One page. Everything describes the span whose first page it is; of the other
