@@ -502,33 +502,57 @@ static size_t request_end(const struct page_region *r, const struct page_request
 	return below < r->end - r->begin ? r->begin + (size_t)below : r->end;
 }
 
-static bool get_pages(struct page_alloc *a, const struct page_request *req, virt_addr_t *out)
+static bool in_zone(const struct page_region *r, const struct page_request *req)
+{
+	return req->zone == PAGE_ZONE_ANY || r->zone == PAGE_ZONE_LOW;
+}
+
+static enum alloc_result hand_out(struct page_alloc *a, const struct page_region *r, size_t i,
+				  const struct page_request *req, virt_addr_t *out)
+{
+	a->usage[req->usage] += req->npages;
+	out->value = region_address(r, i);
+	return ALLOC_OK;
+}
+
+/* The first region that has the pages. */
+static enum alloc_result get_pages(struct page_alloc *a, const struct page_request *req,
+				   virt_addr_t *out)
 {
 	for (struct page_region *r = a->regions; r; r = r->next) {
-		size_t i;
+		size_t i = PAGE_NONE;
 
-		if (req->zone == PAGE_ZONE_LOW && r->zone != PAGE_ZONE_LOW)
-			continue;
-		i = page_region_get(r, req->npages, req->align >> MM_PAGE_SHIFT,
-				    request_end(r, req), req->usage);
-		if (i == PAGE_NONE)
-			continue;
-		a->usage[req->usage] += req->npages;
-		out->value = region_address(r, i);
-		return true;
+		if (in_zone(r, req))
+			i = page_region_get(r, req->npages, req->align >> MM_PAGE_SHIFT,
+					    request_end(r, req), req->usage);
+		if (i != PAGE_NONE)
+			return hand_out(a, r, i, req, out);
 	}
-	return false;
+	return ALLOC_NO_MEMORY;
+}
+
+/* What is parked comes back before it fails. */
+__attribute__((noinline)) static enum alloc_result
+get_or_reclaim(struct page_alloc *a, struct page_request req, virt_addr_t *out)
+{
+	enum alloc_result result;
+
+	do
+		result = get_pages(a, &req, out);
+	while (result != ALLOC_OK && reclaim_parked(a));
+	return result;
 }
 
 enum alloc_result page_alloc_get(struct page_alloc *a, struct page_request req, virt_addr_t *out)
 {
+	struct page_region *r = a->regions;
+	size_t i = PAGE_NONE;
+
 	if (!request_valid(&req))
 		return ALLOC_INVALID_PARAM;
-	do {
-		if (get_pages(a, &req, out))
-			return ALLOC_OK;
-	} while (reclaim_parked(a));
-	return ALLOC_NO_MEMORY;
+	if (r && in_zone(r, &req) && !req.phys_limit)
+		i = page_region_get_direct(r, req.npages, req.align >> MM_PAGE_SHIFT, req.usage);
+	return i != PAGE_NONE ? hand_out(a, r, i, &req, out) : get_or_reclaim(a, req, out);
 }
 
 enum alloc_result page_alloc_get_at(struct page_alloc *a, virt_addr_t start, size_t npages,

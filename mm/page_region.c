@@ -55,10 +55,10 @@
  * words a gigabyte each.
  *
  * How it is fast: up to 16 pages, a power of two or fewer than their alignment, inside a partly
- * free group, the usual case, go by a direct path (get_in_group) that looks at one word of the
- * bitmap and one of the states. Bounded: no loop goes over pages or runs but those of the request
- * itself; a search reads at most eight nodes a level, after at most four chunks were summed up
- * (tests/host/test_page_worst.c counts).
+ * free group, the usual case, go by a direct path (page_region_get_direct) that looks at one word
+ * of the bitmap and one of the states. Bounded: no loop goes over pages or runs but those of the
+ * request itself; a search reads at most eight nodes a level, after at most four chunks were summed
+ * up (tests/host/test_page_worst.c counts).
  *
  * Metadata: 640 bytes a chunk, 2 KiB of states, 110 bytes for the tree, and the sets; 0.0168 %.
  *
@@ -115,8 +115,8 @@ static unsigned int count_orders(uint64_t bits)
 	return bits & bits >> 16 & aligned_bits[5] ? 6 : 5;
 }
 
-/* The first aligned block of 2^order set bits. Pre: there is one. */
-static unsigned int first_block(uint64_t bits, unsigned int order)
+/* Where aligned blocks of 2^order set bits start. */
+static inline uint64_t blocks_of(uint64_t bits, unsigned int order)
 {
 	uint64_t aligned = aligned_bits[order];
 
@@ -132,8 +132,22 @@ static unsigned int first_block(uint64_t bits, unsigned int order)
 	case 1:
 		bits &= bits >> 1; /* fall through */
 	default:
-		return mm_ctz(bits & aligned);
+		return bits & aligned;
 	}
+}
+
+/* The first of them. Pre: there is one. */
+static unsigned int first_block(uint64_t bits, unsigned int order)
+{
+	return mm_ctz(blocks_of(bits, order));
+}
+
+/* count_orders of bits with such blocks, some but not all. */
+static inline unsigned int count_orders_above(uint64_t blocks, unsigned int order)
+{
+	while (blocks && ++order < PAGE_LEVEL_ORDERS)
+		blocks &= blocks >> (1u << (order - 1)) & aligned_bits[order];
+	return order;
 }
 
 /* --- Levels ------------------------------------------------------------- */
@@ -212,29 +226,42 @@ static inline void open_chunk(struct page_region *r, size_t c)
 		open_free_chunk(r, c);
 }
 
-__attribute__((noinline)) static void leave_set(struct page_level *level, unsigned int q, size_t at)
-{
-	page_tree_remove(&level->shape, level->set[q], at);
-}
-
 __attribute__((noinline)) static void enter_set(struct page_level *level, unsigned int q, size_t at)
 {
 	page_tree_insert(&level->shape, level->set[q], at);
 }
 
-/* Group g of chunk c holds blocks of this many orders only. */
+/* The sets of these orders lose chunk c, if it has no such block any more. */
+__attribute__((noinline)) static void leave_sets(struct page_region *r, size_t c,
+						 unsigned int first, unsigned int end)
+{
+	for (unsigned int q = first; q < end; q++)
+		if (!r->chunks[c].partly[q])
+			page_tree_remove(&r->level[0].shape, r->level[0].set[q], c);
+}
+
+/* Group g of chunk c, which had blocks of `old` orders, has those of `orders` only. */
+static inline void drop_orders(struct page_region *r, size_t c, struct page_chunk *ch,
+			       unsigned int g, unsigned int old, unsigned int orders)
+{
+	uint64_t bit = (uint64_t)1 << g;
+	bool any_empty = false;
+
+	ch->orders[g] = (uint8_t)orders;
+	for (unsigned int q = orders; q < old; q++) {
+		ch->partly[q] &= ~bit;
+		any_empty |= !ch->partly[q];
+	}
+	if (any_empty)
+		leave_sets(r, c, orders, old);
+}
+
 __attribute__((noinline)) static void lose_orders(struct page_region *r, size_t c, unsigned int g,
 						  unsigned int orders)
 {
 	struct page_chunk *ch = &r->chunks[c];
-	unsigned int old = ch->orders[g];
 
-	ch->orders[g] = (uint8_t)orders;
-	for (unsigned int q = orders; q < old; q++) {
-		ch->partly[q] &= ~((uint64_t)1 << g);
-		if (!ch->partly[q])
-			leave_set(&r->level[0], q, c);
-	}
+	drop_orders(r, c, ch, g, ch->orders[g], orders);
 }
 
 /* It holds blocks of more orders. */
@@ -838,30 +865,34 @@ bool page_region_is_free(const struct page_region *r, size_t i, size_t n)
 /* --- Taking and giving -------------------------------------------------- */
 
 /*
- * The direct path of page_region_get, for a few pages at the start of an aligned block in a group
- * that is partly free: neither that group nor its chunk are wholly free before or after.
+ * A few pages at the start of an aligned block in a group that is partly free: neither that group
+ * nor its chunk are wholly free before or after.
  */
 static inline size_t get_in_group(struct page_region *r, size_t n, unsigned int order,
 				  unsigned int state)
 {
-	size_t c = page_tree_first(&r->level[0].shape, r->level[0].set[order]), i, k;
+	const uint64_t *set = r->level[0].set[order];
 	struct page_chunk *ch;
 	unsigned int g, b, orders;
-	uint64_t old, now;
+	uint64_t old, now, blocks;
+	size_t c, i, k;
 
-	if (c == PAGE_NONE)
+	if (page_tree_empty(set))
 		return PAGE_NONE;
+	c = page_tree_least(&r->level[0].shape, set);
 	ch = &r->chunks[c];
 	g = mm_ctz(ch->partly[order]);
 	old = ch->free[g];
-	b = first_block(old, order);
+	blocks = blocks_of(old, order);
+	b = mm_ctz(blocks);
 	i = c << PAGE_CHUNK_SHIFT | (size_t)g << PAGE_GROUP_SHIFT | b;
-	page_state_set(&r->states[i / PAGE_STATES_WORD], range_in_word(i, n), state);
-	now = old ^ bit_range(b, b + n);
+	page_state_set_few(r->states, i, n, state);
+	now = old ^ ALL_FREE >> (64 - n) << b;
 	ch->free[g] = now;
-	orders = count_orders(now);
+	blocks &= blocks - 1; /* what is left of them tells the order, or that it is a lower one */
+	orders = blocks ? count_orders_above(blocks, order) : count_orders(now);
 	if (orders != ch->orders[g])
-		lose_orders(r, c, g, orders);
+		drop_orders(r, c, ch, g, ch->orders[g], orders);
 	k = g / PAGE_LEAF_WORDS;
 	if (!(ch->stale >> k & 1))
 		note_pages(r, c, k, old, b, b + n, false);
@@ -869,8 +900,8 @@ static inline size_t get_in_group(struct page_region *r, size_t n, unsigned int 
 	return i;
 }
 
-__attribute__((noinline)) static size_t find_and_take(struct page_region *r, size_t n, size_t align,
-						      size_t end, enum page_usage usage)
+size_t page_region_get(struct page_region *r, size_t n, size_t align, size_t end,
+		       enum page_usage usage)
 {
 	size_t i = page_region_find(r, n, align, end);
 
@@ -879,14 +910,13 @@ __attribute__((noinline)) static size_t find_and_take(struct page_region *r, siz
 	return i;
 }
 
-size_t page_region_get(struct page_region *r, size_t n, size_t align, size_t end,
-		       enum page_usage usage)
+size_t page_region_get_direct(struct page_region *r, size_t n, size_t align, enum page_usage usage)
 {
-	size_t i = PAGE_NONE, block = max_size(n, align);
+	size_t block = max_size(n, align);
 
-	if (block <= PAGE_STATES_WORD && mm_is_pow2(block) && end == r->end)
-		i = get_in_group(r, n, mm_ctz(block), page_state_of(usage));
-	return i != PAGE_NONE ? i : find_and_take(r, n, align, end, usage);
+	if (block > PAGE_STATES_WORD || !mm_is_pow2(block))
+		return PAGE_NONE;
+	return get_in_group(r, n, mm_ctz(block), page_state_of(usage));
 }
 
 void page_region_take(struct page_region *r, size_t i, size_t n, enum page_usage usage)
@@ -901,7 +931,7 @@ void page_region_take(struct page_region *r, size_t i, size_t n, enum page_usage
 		set_bits(r, i, n, false);
 	}
 	if (in_one_word(i, n))
-		page_state_set(&r->states[i / PAGE_STATES_WORD], range_in_word(i, n), state);
+		page_state_set_few(r->states, i, n, state);
 	else
 		set_states(r, i, n, state);
 }
@@ -1154,8 +1184,8 @@ static bool leaves_are_sound(const struct page_region *r, size_t c)
 static bool set_is_sound(const struct page_tree_shape *s, const uint64_t *t)
 {
 	for (unsigned int l = 0; l + 1 < s->levels; l++)
-		for (size_t i = s->offset[l]; i < s->offset[l + 1]; i++)
-			if (page_tree_has(&t[s->offset[l + 1]], i - s->offset[l]) != (t[i] != 0))
+		for (size_t i = s->end[l + 1]; i < s->end[l]; i++)
+			if (page_tree_has(&t[s->end[l + 2]], i - s->end[l + 1]) != (t[i] != 0))
 				return false;
 	return true;
 }

@@ -89,6 +89,12 @@ size_t page_region_find(struct page_region *r, size_t n, size_t align, size_t en
 size_t page_region_get(struct page_region *r, size_t n, size_t align, size_t end,
 		       enum page_usage usage);
 
+/*
+ * The same for up to 16 pages, a power of two or fewer than their alignment, when a group that is
+ * partly free has room for them. PAGE_NONE: page_region_get may have.
+ */
+size_t page_region_get_direct(struct page_region *r, size_t n, size_t align, enum page_usage usage);
+
 /* Are these pages all free? Pre: begin <= i, i + n <= end. */
 bool page_region_is_free(const struct page_region *r, size_t i, size_t n);
 

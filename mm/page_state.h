@@ -66,6 +66,14 @@ static inline void page_state_flip(uint64_t *states, size_t i, unsigned int stat
 			   __ATOMIC_RELAXED);
 }
 
+/* The n pages from i on, all of them the caller's and in one word, had no state and get one. */
+static inline void page_state_set_few(uint64_t *states, size_t i, size_t n, unsigned int state)
+{
+	uint64_t bits = page_state_word(state) >> (64 - n * 4) << page_state_shift(i);
+
+	__atomic_fetch_or(&states[i / PAGE_STATES_WORD], bits, __ATOMIC_RELAXED);
+}
+
 /* The pages in this range of a word, all of them the caller's, had no state and get one. */
 static inline void page_state_set(uint64_t *word, uint64_t range, unsigned int state)
 {

@@ -2,8 +2,8 @@
 /*
  * A set of small integers as a bitmap under 64-ary summary bitmaps: a bit of
  * level l + 1 says that a word of level l is not zero, and the top level is a
- * single word. Insertion, removal and the search for the next member cost a few
- * instructions per level; four levels hold 16 million members.
+ * single word, which comes first. Insertion, removal and the search for the next
+ * member cost a few instructions per level; four levels hold 16 million members.
  *
  * The caller owns the words; sets of equal capacity share one shape.
  */
@@ -17,8 +17,8 @@
 
 struct page_tree_shape {
 	unsigned int levels;
-	uint32_t offset[PAGE_TREE_LEVELS +
-			1]; /* first word of each level, then how many there are */
+	/* [l]: the word behind level l, which begins at [l + 1] */
+	uint32_t end[PAGE_TREE_LEVELS + 1];
 };
 
 /* Pre: 0 < capacity <= 2^30. */
@@ -28,15 +28,16 @@ static inline struct page_tree_shape page_tree_shape(size_t capacity)
 
 	do {
 		capacity = (capacity + 63) / 64;
-		s.offset[s.levels + 1] = s.offset[s.levels] + (uint32_t)capacity;
-		s.levels++;
+		s.end[s.levels++] = (uint32_t)capacity;
 	} while (capacity > 1);
+	for (unsigned int l = s.levels; l-- > 0;)
+		s.end[l] += s.end[l + 1];
 	return s;
 }
 
 static inline size_t page_tree_words(const struct page_tree_shape *s)
 {
-	return s->offset[s->levels];
+	return s->end[0];
 }
 
 static inline bool page_tree_has(const uint64_t *t, size_t i)
@@ -47,7 +48,7 @@ static inline bool page_tree_has(const uint64_t *t, size_t i)
 static inline void page_tree_insert(const struct page_tree_shape *s, uint64_t *t, size_t i)
 {
 	for (unsigned int l = 0; l < s->levels; l++, i >>= 6) {
-		uint64_t *word = &t[s->offset[l] + (i >> 6)];
+		uint64_t *word = &t[s->end[l + 1] + (i >> 6)];
 		uint64_t old = *word;
 
 		*word = old | (uint64_t)1 << (i & 63);
@@ -59,7 +60,7 @@ static inline void page_tree_insert(const struct page_tree_shape *s, uint64_t *t
 static inline void page_tree_remove(const struct page_tree_shape *s, uint64_t *t, size_t i)
 {
 	for (unsigned int l = 0; l < s->levels; l++, i >>= 6) {
-		uint64_t *word = &t[s->offset[l] + (i >> 6)];
+		uint64_t *word = &t[s->end[l + 1] + (i >> 6)];
 
 		*word &= ~((uint64_t)1 << (i & 63));
 		if (*word)
@@ -67,31 +68,57 @@ static inline void page_tree_remove(const struct page_tree_shape *s, uint64_t *t
 	}
 }
 
+/* From entry i of level l to its least of the level below. */
+static inline size_t page_tree_step(const struct page_tree_shape *s, const uint64_t *t,
+				    unsigned int l, size_t i)
+{
+	return i << 6 | mm_ctz(t[s->end[l] + i]);
+}
+
 /* The least member below entry i of level l, which is known to be set. */
 static inline size_t page_tree_descend(const struct page_tree_shape *s, const uint64_t *t,
 				       unsigned int l, size_t i)
 {
-	while (l-- > 0)
-		i = i << 6 | mm_ctz(t[s->offset[l] + i]);
-	return i;
+	_Static_assert(PAGE_TREE_LEVELS == 5, "a case for each step");
+	switch (l) {
+	case 4:
+		i = page_tree_step(s, t, 4, i); /* fall through */
+	case 3:
+		i = page_tree_step(s, t, 3, i); /* fall through */
+	case 2:
+		i = page_tree_step(s, t, 2, i); /* fall through */
+	case 1:
+		i = page_tree_step(s, t, 1, i); /* fall through */
+	default:
+		return i;
+	}
+}
+
+static inline bool page_tree_empty(const uint64_t *t)
+{
+	return !t[0];
+}
+
+/* The least member. Pre: there is one. */
+static inline size_t page_tree_least(const struct page_tree_shape *s, const uint64_t *t)
+{
+	return page_tree_descend(s, t, s->levels - 1, mm_ctz(t[0]));
 }
 
 /* The least member, or PAGE_NONE. */
 static inline size_t page_tree_first(const struct page_tree_shape *s, const uint64_t *t)
 {
-	uint64_t top = t[s->offset[s->levels - 1]];
-
-	return top ? page_tree_descend(s, t, s->levels - 1, mm_ctz(top)) : PAGE_NONE;
+	return page_tree_empty(t) ? PAGE_NONE : page_tree_least(s, t);
 }
 
 /* The least member that is at least i, or PAGE_NONE. */
 static inline size_t page_tree_next(const struct page_tree_shape *s, const uint64_t *t, size_t i)
 {
 	for (unsigned int l = 0; l < s->levels; l++) {
-		size_t word = s->offset[l] + (i >> 6);
+		size_t word = s->end[l + 1] + (i >> 6);
 		uint64_t rest;
 
-		if (word >= s->offset[l + 1])
+		if (word >= s->end[l])
 			return PAGE_NONE;
 		rest = t[word] & ~(uint64_t)0 << (i & 63);
 		if (rest)
