@@ -40,7 +40,7 @@
  *
  * Taking and giving change words of the bitmap, and the sets only where the
  * orders of a word changed. Most requests never look at the tree of free runs,
- * so it may lag: up to four chunks have leaves whose sum is not up to date, and
+ * so it may lag: up to 64 chunks have leaves whose sum is not up to date, and
  * are summed up when another chunk takes their place, or before a search. A
  * change does not make a leaf stale when the run around it ends inside its word
  * and never was the longest of the leaf.
@@ -56,16 +56,16 @@
  *
  * How it is fast: up to 16 pages, a power of two or fewer than their alignment, inside a partly
  * free group, the usual case, go by a direct path (page_region_get_direct) that looks at one word
- * of the bitmap and one of the states. Bounded: no loop goes over pages or runs but those of the
- * request itself; a search reads at most eight nodes a level, after at most four chunks were summed
- * up (tests/host/test_page_worst.c counts).
+ * of the bitmap and one of the states; so do whole groups, inside a chunk. Bounded: no loop goes
+ * over pages or runs but those of the request itself; a search reads at most eight nodes a level,
+ * after at most 64 chunks were summed up (tests/host/test_page_worst.c counts).
  *
  * Metadata: 640 bytes a chunk, 2 KiB of states, 110 bytes for the tree, and the sets; 0.0168 %.
  *
  * Shortcomings: exactness at odd alignments, as said. Counting and marking states and
- * bits of a request takes a step for each 16 pages, and a whole aligned block of 512 pages
- * changes the sums above it, which costs more than finding it. The first touch of a chunk
- * writes 2.6 KiB. A region of a few pages still pays for whole chunks.
+ * bits of a request takes a step for each 16 pages. A search for a run may find 64 chunks to sum
+ * up, some 10,000 instructions, which others have spared. The first touch of a chunk writes
+ * 2.6 KiB. A region of a few pages still pays for whole chunks.
  */
 #include "page_region.h"
 
@@ -154,7 +154,7 @@ static inline unsigned int count_orders_above(uint64_t blocks, unsigned int orde
 
 static bool is_ready(const struct page_region *r, size_t c)
 {
-	return page_tree_has(r->ready, c);
+	return r->ready[c >> 6] >> (c & 63) & 1;
 }
 
 /* The number of a chunk in the address space. */
@@ -240,19 +240,16 @@ __attribute__((noinline)) static void leave_sets(struct page_region *r, size_t c
 			page_tree_remove(&r->level[0].shape, r->level[0].set[q], c);
 }
 
-/* Group g of chunk c, which had blocks of `old` orders, has those of `orders` only. */
+/* Group g of chunk c, which had blocks of `old` orders, has those of `orders` only, which are
+ * fewer.
+ */
 static inline void drop_orders(struct page_region *r, size_t c, struct page_chunk *ch,
 			       unsigned int g, unsigned int old, unsigned int orders)
 {
-	uint64_t bit = (uint64_t)1 << g;
-	bool any_empty = false;
-
 	ch->orders[g] = (uint8_t)orders;
-	for (unsigned int q = orders; q < old; q++) {
-		ch->partly[q] &= ~bit;
-		any_empty |= !ch->partly[q];
-	}
-	if (any_empty)
+	for (unsigned int q = orders; q < old; q++)
+		ch->partly[q] &= ~((uint64_t)1 << g);
+	if (!ch->partly[old - 1]) /* it is empty first, for the others have these blocks, too */
 		leave_sets(r, c, orders, old);
 }
 
@@ -357,25 +354,22 @@ __attribute__((noinline)) static void sum_chunk(struct page_region *r, size_t c)
 /* Sum up all chunks that wait. */
 static void sum_waiting(struct page_region *r)
 {
-	for (size_t k = 0; k < PAGE_WAITING; k++) {
-		size_t c = r->waiting[k];
-
-		r->waiting[k] = PAGE_NO_CHUNK;
-		if (c != PAGE_NO_CHUNK)
-			sum_chunk(r, c);
-	}
+	for (; r->waits; r->waits &= r->waits - 1)
+		sum_chunk(r, r->waiting[mm_ctz(r->waits)]);
 }
 
 /* Some leaves of a chunk are stale: it waits, in the place of another. */
 static void let_wait(struct page_region *r, size_t c, uint64_t leaves)
 {
-	uint32_t *waiting = &r->waiting[c % PAGE_WAITING];
-	uint32_t other = *waiting;
+	unsigned int place = c % PAGE_WAITING, stale = r->chunks[c].stale;
 
-	r->chunks[c].stale = (uint8_t)(r->chunks[c].stale | leaves);
-	*waiting = (uint32_t)c;
-	if (other != c && other != PAGE_NO_CHUNK)
-		sum_chunk(r, other);
+	r->chunks[c].stale = (uint8_t)(stale | leaves);
+	if (stale) /* so it waits already */
+		return;
+	if (r->waits >> place & 1)
+		sum_chunk(r, r->waiting[place]);
+	r->waiting[place] = (uint32_t)c;
+	r->waits |= (uint64_t)1 << place;
 }
 
 /*
@@ -910,13 +904,49 @@ size_t page_region_get(struct page_region *r, size_t n, size_t align, size_t end
 	return i;
 }
 
+/* A few groups at the start of an aligned block of them in a chunk that is partly free, and is so
+ * after it. */
+__attribute__((noinline)) static size_t get_in_chunk(struct page_region *r, size_t n,
+						     unsigned int order, unsigned int state)
+{
+	struct page_level *level = &r->level[1];
+	const uint64_t *set = level->set[order];
+	size_t ngroups = n >> PAGE_GROUP_SHIFT, c, i;
+	struct page_chunk *ch;
+	uint64_t blocks, range;
+	unsigned int g, orders;
+
+	if (page_tree_empty(set))
+		return PAGE_NONE;
+	c = page_tree_least(&level->shape, set);
+	ch = &r->chunks[c];
+	blocks = blocks_of(ch->whole, order);
+	g = mm_ctz(blocks);
+	i = c << PAGE_CHUNK_SHIFT | (size_t)g << PAGE_GROUP_SHIFT;
+	range = ALL_FREE >> (64 - ngroups) << g;
+	ch->whole ^= range;
+	__builtin_memset(&ch->free[g], 0, ngroups * sizeof(ch->free[0]));
+	__builtin_memset(&r->states[i / PAGE_STATES_WORD], (int)(state * 0x11u), n / 2);
+	blocks &= blocks - 1;
+	orders = blocks ? count_orders_above(blocks, order) : count_orders(ch->whole);
+	change_orders(level, c, ch->whole_orders, orders);
+	ch->whole_orders = (uint8_t)orders;
+	let_wait(r, c, bit_range(g / PAGE_LEAF_WORDS, (g + ngroups - 1) / PAGE_LEAF_WORDS + 1));
+	r->free_pages -= n;
+	return i;
+}
+
 size_t page_region_get_direct(struct page_region *r, size_t n, size_t align, enum page_usage usage)
 {
 	size_t block = max_size(n, align);
 
-	if (block > PAGE_STATES_WORD || !mm_is_pow2(block))
+	if (!mm_is_pow2(block))
 		return PAGE_NONE;
-	return get_in_group(r, n, mm_ctz(block), page_state_of(usage));
+	if (block <= PAGE_STATES_WORD)
+		return get_in_group(r, n, mm_ctz(block), page_state_of(usage));
+	if (n % PAGE_GROUP || block >= PAGE_CHUNK)
+		return PAGE_NONE;
+	return get_in_chunk(r, n, mm_ctz(block) - PAGE_LEVEL_ORDERS, page_state_of(usage));
 }
 
 void page_region_take(struct page_region *r, size_t i, size_t n, enum page_usage usage)
@@ -1095,7 +1125,6 @@ struct page_region *page_region_create(void *memory, uintptr_t pn, size_t npages
 	r->metadata_bytes = plan.total;
 	place_parts(r, base, &plan);
 	page_runs_create(&r->runs, base + plan.runs, r->nchunks * PAGE_CHUNK_LEAVES);
-	__builtin_memset(r->waiting, 0xff, sizeof(r->waiting));
 	fill_levels(r);
 	rest = r->nchunks * PAGE_CHUNK - r->end;
 	if (r->begin)
@@ -1134,6 +1163,11 @@ static bool group_is_sound(const struct page_region *r, size_t c, unsigned int g
 	return true;
 }
 
+static bool is_waiting(const struct page_region *r, size_t c)
+{
+	return r->waits >> (c % PAGE_WAITING) & 1 && r->waiting[c % PAGE_WAITING] == c;
+}
+
 static bool chunk_is_sound(const struct page_region *r, size_t c, size_t counts[PAGE_USAGE_KINDS],
 			   size_t *nfree)
 {
@@ -1146,11 +1180,11 @@ static bool chunk_is_sound(const struct page_region *r, size_t c, size_t counts[
 	for (unsigned int q = 0; q < PAGE_LEVEL_ORDERS; q++) {
 		bool partly = is_ready(r, c) && ch->partly[q];
 
-		if (page_tree_has(r->level[0].set[q], c) != partly ||
-		    page_tree_has(r->level[1].set[q], c) != (q < orders))
+		if (page_tree_has(&r->level[0].shape, r->level[0].set[q], c) != partly ||
+		    page_tree_has(&r->level[1].shape, r->level[1].set[q], c) != (q < orders))
 			return false;
 	}
-	if (is_ready(r, c) && ch->stale && r->waiting[c % PAGE_WAITING] != c)
+	if (is_ready(r, c) && ch->stale && !is_waiting(r, c))
 		return false;
 	if (!is_ready(r, c)) {
 		*nfree += PAGE_CHUNK;
@@ -1184,9 +1218,12 @@ static bool leaves_are_sound(const struct page_region *r, size_t c)
 static bool set_is_sound(const struct page_tree_shape *s, const uint64_t *t)
 {
 	for (unsigned int l = 0; l + 1 < s->levels; l++)
-		for (size_t i = s->end[l + 1]; i < s->end[l]; i++)
-			if (page_tree_has(&t[s->end[l + 2]], i - s->end[l + 1]) != (t[i] != 0))
+		for (size_t i = s->end[l + 1]; i < s->end[l]; i++) {
+			size_t k = i - s->end[l + 1];
+
+			if ((t[s->end[l + 2] + (k >> 6)] >> (k & 63) & 1) != (t[i] != 0))
 				return false;
+		}
 	return true;
 }
 
@@ -1199,7 +1236,8 @@ static bool level_is_sound(const struct page_region *r, unsigned int l)
 		if (!set_is_sound(&level->shape, level->set[q]))
 			return false;
 		for (size_t w = 0; w < nwords; w++)
-			if (page_tree_has(level->set[q], w) != (q < count_orders(level->words[w])))
+			if (page_tree_has(&level->shape, level->set[q], w) !=
+			    (q < count_orders(level->words[w])))
 				return false;
 	}
 	for (size_t w = 0; l + 1 < r->levels && w < nwords; w++) {

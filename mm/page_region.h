@@ -15,14 +15,14 @@
 #include "page_state.h"
 #include "page_tree.h"
 
-#define PAGE_GROUP_SHIFT  6u  /* pages of a bitmap word */
+#define PAGE_GROUP_SHIFT  6u /* pages of a bitmap word */
+#define PAGE_GROUP	  ((size_t)1 << PAGE_GROUP_SHIFT)
 #define PAGE_CHUNK_SHIFT  12u /* pages of a chunk */
 #define PAGE_CHUNK	  ((size_t)1 << PAGE_CHUNK_SHIFT)
 #define PAGE_CHUNK_LEAVES (PAGE_CHUNK / PAGE_LEAF)
 
 /* Chunks that may wait to be summed up in the tree of free runs. */
-#define PAGE_WAITING  4u
-#define PAGE_NO_CHUNK UINT32_MAX
+#define PAGE_WAITING 64u
 
 /* A word of level l has 64 parts of 64^l pages, and so holds blocks of six orders. */
 #define PAGE_LEVEL_ORDERS 6u
@@ -63,7 +63,8 @@ struct page_region {
 	unsigned int levels;
 	struct page_level level[PAGE_LEVELS];
 	struct page_runs runs;
-	uint32_t waiting[PAGE_WAITING]; /* [c % PAGE_WAITING]: chunk c has stale leaves */
+	uint64_t waits;			/* bit c % PAGE_WAITING: chunk c has stale leaves */
+	uint32_t waiting[PAGE_WAITING]; /* which c that is */
 	uint64_t *ready;		/* bit c: the metadata of chunk c have been written */
 	struct page_chunk *chunks;
 	uint64_t *states;
@@ -91,7 +92,8 @@ size_t page_region_get(struct page_region *r, size_t n, size_t align, size_t end
 
 /*
  * The same for up to 16 pages, a power of two or fewer than their alignment, when a group that is
- * partly free has room for them. PAGE_NONE: page_region_get may have.
+ * partly free has room for them, and for whole groups, when a chunk has. PAGE_NONE:
+ * page_region_get may have.
  */
 size_t page_region_get_direct(struct page_region *r, size_t n, size_t align, enum page_usage usage);
 
