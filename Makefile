@@ -152,6 +152,13 @@ $(MM_UNIT): $(MM_OBJS)
 	$(call say,LTO,$@)
 	$(Q)$(KCC) $(KFLAGS) $(MM_LTO) -flinker-output=nolto-rel -r -nostdlib -o $@ $^
 
+# A file that holds a compiler and its flags, written when they change, and only then: what depends on
+# it is built anew.
+define keep_flags
+@mkdir -p $(@D)
+@printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(1))' > $@
+endef
+
 define compile_rules
 $(1)/%.o: %.c $(1)/flags
 	$$(call say,CC,$$<)
@@ -163,11 +170,8 @@ $(1)/%.o: %.S $(1)/flags
 	@mkdir -p $$(@D)
 	$$(Q)$$(KCC) $$(KFLAGS) $(2) $$(MODFLAGS) -MMD -MP -c -o $$@ $$<
 
-# Rebuild everything when the compiler or its flags change, and only then.
 $(1)/flags: FORCE
-	@mkdir -p $$(@D)
-	@printf '%s\n' '$$(KCC) $$(subst ','\'',$$(KFLAGS)) $(2) $$(MM_LTO)' | cmp -s - $$@ || \
-		printf '%s\n' '$$(KCC) $$(subst ','\'',$$(KFLAGS)) $(2) $$(MM_LTO)' > $$@
+	$$(call keep_flags,$$(KCC) $$(KFLAGS) $(2) $$(MM_LTO))
 endef
 $(eval $(call compile_rules,$(O)))
 $(eval $(call compile_rules,$(B),$(IMAGE_FLAGS)))
@@ -227,8 +231,7 @@ $(HB)/%.o: %.c $(HB)/flags
 	$(Q)$(HOSTCC) $(HOST_FLAGS) -MMD -MP -c -o $@ $<
 
 $(HB)/flags: FORCE
-	@mkdir -p $(@D)
-	@printf '%s\n' '$(HOSTCC) $(HOST_FLAGS)' | cmp -s - $@ || printf '%s\n' '$(HOSTCC) $(HOST_FLAGS)' > $@
+	$(call keep_flags,$(HOSTCC) $(HOST_FLAGS))
 
 $(HB)/selftest: $(HOST_OBJS)
 	$(call say,HOSTLD,$@)
@@ -307,8 +310,7 @@ $(FUZZ_TARGETS:%=$(FUZZ_DIR)/%): $(FUZZ_DIR)/%: $(FUZZ_DIR)/fuzz_%.o $(FUZZ_OBJS
 	$(Q)clang -fsanitize=fuzzer$(comma)address$(comma)undefined -o $@ $^ -lpthread
 
 $(FUZZ_DIR)/flags: FORCE
-	@mkdir -p $(@D)
-	@printf '%s\n' '$(FUZZ_FLAGS)' | cmp -s - $@ || printf '%s\n' '$(FUZZ_FLAGS)' > $@
+	$(call keep_flags,$(FUZZ_FLAGS))
 
 -include $(FUZZ_OBJS:.o=.d) $(FUZZ_MAINS:.o=.d)
 
@@ -352,9 +354,7 @@ BENCH_PLUGINS := $(ENGINES:%=$(BENCH_DIR)/mica-%.so) $(ENGINES:%=$(BENCH_DIR)/mi
 BENCH_NEEDS   := $(wildcard mm/*.h mm/include/mm/*.h) bench/plugins/port_bench.h $(BENCH_DIR)/flags
 
 $(BENCH_DIR)/flags: FORCE
-	@mkdir -p $(@D)
-	@printf '%s\n' '$(subst ','\'',$(BENCH_CC) $(BENCH_FLAGS))' | cmp -s - $@ || \
-		printf '%s\n' '$(subst ','\'',$(BENCH_CC) $(BENCH_FLAGS))' > $@
+	$(call keep_flags,$(BENCH_CC) $(BENCH_FLAGS))
 
 $(ENGINES:%=$(BENCH_DIR)/mica-%.so): $(BENCH_DIR)/mica-%.so: bench/plugins/heap_engine.c mm/byte_%.c mm/bits.c mm/fault.c bench/host/plugin.h $(BENCH_NEEDS)
 	$(call say,PLUGIN,$@)
@@ -503,9 +503,7 @@ $(LIB_DIR)/$(1)/$(LIB_VARIANT)/unit.o: $$(LIB_OBJS_$(1))
 	$$(Q)$$(LIB_BUILD_$(1)) $$(MM_LTO) -flinker-output=nolto-rel -r -nostdlib -o $$@ $$^
 
 $(LIB_DIR)/$(1)/$(LIB_VARIANT)/flags: FORCE
-	@mkdir -p $$(@D)
-	@printf '%s\n' '$$(subst ','\'',$$(LIB_BUILD_$(1)))' | cmp -s - $$@ || \
-		printf '%s\n' '$$(subst ','\'',$$(LIB_BUILD_$(1)))' > $$@
+	$$(call keep_flags,$$(LIB_BUILD_$(1)))
 
 $(LIB_DIR)/$(1)/$(LIB_VARIANT)/libmica-mm.a: $$(if $$(LIB_UNIT),$(LIB_DIR)/$(1)/$(LIB_VARIANT)/unit.o,$$(LIB_OBJS_$(1)))
 	$$(call say,AR,$$@)
@@ -549,9 +547,7 @@ PRELOAD_ENGINES ?= $(ENGINES)
 PRELOAD_LIBS  := $(PRELOAD_ENGINES:%=$(PRELOAD_DIR)/libmica-preload-%.so)
 
 $(PRELOAD_DIR)/flags: FORCE
-	@mkdir -p $(@D)
-	@printf '%s\n' '$(subst ','\'',$(HOSTCC) $(PRELOAD_FLAGS))' | cmp -s - $@ || \
-		printf '%s\n' '$(subst ','\'',$(HOSTCC) $(PRELOAD_FLAGS))' > $@
+	$(call keep_flags,$(HOSTCC) $(PRELOAD_FLAGS))
 
 $(PRELOAD_DIR)/libmica-preload-%.so: tests/preload/preload.c $(SRC_mm) $(wildcard mm/*.h mm/include/mm/*.h) tests/preload/port_preload.h $(PRELOAD_DIR)/flags
 	$(call say,PRELOAD,$@)
