@@ -1062,6 +1062,13 @@ COLD void *alloc_after_drop(struct byte_tlsf *h, size_t i, size_t need, size_t s
 	return alloc_small(h, need, size, align);
 }
 
+/* No such block is kept. */
+HOT void *alloc_unkept(struct byte_tlsf *h, size_t need, size_t size, size_t align)
+{
+	return need < LINEAR ? alloc_small(h, need, size, align)
+			     : alloc_large(h, need, size, align);
+}
+
 void *byte_tlsf_alloc(struct byte_alloc *a, size_t size, size_t align)
 {
 	struct byte_tlsf *h = tlsf_of(a);
@@ -1072,10 +1079,7 @@ void *byte_tlsf_alloc(struct byte_alloc *a, size_t size, size_t align)
 	audit(h);
 	if (MM_HARDEN < 2)
 		k = align <= UNIT ? kept_find(set, need) : kept_find_aligned(set, need, align);
-	if (k)
-		return kept_take(k);
-	return need < LINEAR ? alloc_small(h, need, size, align)
-			     : alloc_large(h, need, size, align);
+	return k ? kept_take(k) : alloc_unkept(h, need, size, align);
 }
 
 void *byte_tlsf_alloc_shortest(struct byte_alloc *a, size_t size, size_t align)
@@ -1088,6 +1092,12 @@ void *byte_tlsf_alloc_shortest(struct byte_alloc *a, size_t size, size_t align)
 		return NULL;
 	k = align <= UNIT ? kept_find(set, need) : kept_find_aligned(set, need, align);
 	return k ? kept_take(k) : NULL;
+}
+
+void *byte_tlsf_alloc_rest(struct byte_alloc *a, size_t size, size_t align)
+{
+	audit(tlsf_of(a));
+	return alloc_unkept(tlsf_of(a), block_bytes(size, align), size, align);
 }
 
 /* --- Freeing ---------------------------------------------------------------- */

@@ -325,10 +325,14 @@ ALWAYS_INLINE void *alloc_pinned(struct global_allocator *g, size_t size, size_t
 
 /* After the shortest path under the lock, which is still held. */
 OUT_OF_LINE void *alloc_rest(size_t size, size_t align, struct global_allocator *g,
-			     unsigned long state, const void *caller)
+			     const struct byte_ops *ops, unsigned long state, const void *caller)
 {
-	void *p = global_heap_alloc_unlock(g, size, align, state);
+	void *p = ops == &byte_tlsf_ops ? byte_tlsf_alloc_rest(heap_of(g), size, align)
+					: ops->alloc(heap_of(g), size, align);
 
+	if (likely(p))
+		count(&g->locked_bytes, size);
+	mm_port_unlock(&g->heap_lock, state);
 	if (!caller)
 		caller = CALLER;
 	if (unlikely(!p))
@@ -345,7 +349,7 @@ ALWAYS_INLINE void *alloc_locked(struct global_allocator *g, const struct byte_o
 						: byte_buddy_alloc_fast(heap_of(g), size, align, 0);
 
 	if (unlikely(!p))
-		return alloc_rest(size, align, g, state, caller);
+		return alloc_rest(size, align, g, ops, state, caller);
 	count(&g->locked_bytes, size);
 	mm_port_unlock(&g->heap_lock, state);
 	global_debug_allocated(g, p, (struct layout){size, align}, caller);

@@ -24,6 +24,9 @@ bool byte_tlsf_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t a
 void *byte_tlsf_alloc_shortest(struct byte_alloc *a, size_t size, size_t align);
 bool byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *p, size_t size, size_t align);
 
+/* alloc, where its shortest path has just returned NULL: it does not look there again. */
+void *byte_tlsf_alloc_rest(struct byte_alloc *a, size_t size, size_t align);
+
 /* Lists: rows of 64, the first for sizes that are told exactly, then one row per power of two. */
 #define TLSF_ROWS 36u
 #define TLSF_COLS 64u
