@@ -58,15 +58,14 @@
  * sequences.
  *
  * Shortcomings. A request that finds the lists empty may cost tens of thousands of instructions
- * once, for what is kept. A pointer of another piece than the last costs a search in the tree, log2
- * of the number of pieces. Adding and removing a piece is linear in their number; and the first
- * one, of up to 256 MiB, has its map cleared when it comes. At level 1 a size
- * that is wrong by less than a unit, or an alignment that leads to the same size, is taken for
- * right; so is, for blocks over 8 KiB, one that ends exactly where a later block does with no
- * boundary in the first 8 KiB nor in the last 512 bytes. An overflow into a live block is not
- * noticed below level 2, for there is no metadata in its way. What is in a dropped list, and a
- * block between broken ones, is lost. The map takes 3.1 % of memory, and levels 2 and 3 time in
- * proportion to the size.
+ * once, for what is kept. A pointer of a piece that is not remembered costs a search in the tree,
+ * log2 of the number of pieces. Adding and removing a piece is linear in their number; and the
+ * first one, of up to 256 MiB, has its map cleared when it comes. At level 1 a size that is wrong
+ * by less than a unit, or an alignment that leads to the same size, is taken for right; so is, for
+ * blocks over 8 KiB, one that ends exactly where a later block does with no boundary in the first
+ * 8 KiB nor in the last 512 bytes. An overflow into a live block is not noticed below level 2, for
+ * there is no metadata in its way. What is in a dropped list, and a block between broken ones, is
+ * lost. The map takes 3.1 % of memory, and levels 2 and 3 time in proportion to the size.
  */
 #include <mm/byte_tlsf.h>
 
@@ -1051,9 +1050,8 @@ COLD void *alloc_small(struct byte_tlsf *h, size_t need, size_t size, size_t ali
 /* The first block of list i is not of the piece in view: once again, when it is, or without it. */
 COLD void *alloc_elsewhere(struct byte_tlsf *h, size_t i, size_t need, size_t size, size_t align)
 {
-	if (!view_switch(h, (uintptr_t)h->lists[i]))
-		list_drop(h, i);
-	return alloc_small(h, need, size, align);
+	return view_switch(h, (uintptr_t)h->lists[i]) ? alloc_small(h, need, size, align)
+						      : alloc_after_drop(h, i, need, size, align);
 }
 
 COLD void *alloc_after_drop(struct byte_tlsf *h, size_t i, size_t need, size_t size, size_t align)
@@ -1161,23 +1159,21 @@ HOT bool ends_far(const struct tlsf_view *v, uintptr_t p, size_t nbytes,
 	return !before && boundaries(last) << (63 - bit_of(end)) == TOP_BIT;
 }
 
-/* The same for any that is in view: the map may not be cleared at its end. Looked at are the first
- * LOOK_AHEAD cells below the frontier. */
-static bool ends_in_view(const struct byte_tlsf *h, uintptr_t p, size_t nbytes)
-{
-	const struct tlsf_cell *stop = cell_at(h->view.map, p) + 1 + LOOK_AHEAD;
-	const struct tlsf_cell *fresh = cell_at(h->view.map, h->view.fresh);
-
-	if (nbytes <= CELL_SPAN)
-		return ends_near(cell_at(h->view.map, p), p, nbytes / UNIT);
-	return nbytes <= view_end(&h->view) - p && is_prepared(h->current, p + nbytes) &&
-	       ends_far(&h->view, p, nbytes, fresh < stop ? fresh : stop);
-}
-
-/* Does the map, cleared here, have a live block of this size at p, which is in view? */
+/*
+ * Does the map, cleared here, have a live block of this size at p, which is in view? It may not be
+ * cleared at its end. Looked at are the first LOOK_AHEAD cells below the frontier.
+ */
 static inline bool is_block(const struct byte_tlsf *h, uintptr_t p, size_t nbytes)
 {
-	return live_at(&h->view, p) && ends_in_view(h, p, nbytes);
+	const struct tlsf_cell *c = cell_at(h->view.map, p), *stop = c + 1 + LOOK_AHEAD;
+	const struct tlsf_cell *fresh = cell_at(h->view.map, h->view.fresh);
+
+	if (!live_at(&h->view, p))
+		return false;
+	if (nbytes <= CELL_SPAN)
+		return ends_near(c, p, nbytes / UNIT);
+	return nbytes <= view_end(&h->view) - p && is_prepared(h->current, p + nbytes) &&
+	       ends_far(&h->view, p, nbytes, fresh < stop ? fresh : stop);
 }
 
 /* verify_live in short, for what is usual, if p is in view v. False: perhaps. */
@@ -1196,7 +1192,7 @@ HOT bool is_surely_live_far(const struct tlsf_view *v, uintptr_t p, size_t align
 {
 	uintptr_t offset = p - v->first;
 
-	return MM_HARDEN && offset < v->cleared && nbytes < v->cleared - offset &&
+	return offset < v->cleared && nbytes < v->cleared - offset &&
 	       !(p & ((align - 1) | (UNIT - 1))) && live_at(v, p) &&
 	       ends_far(v, p, nbytes, cell_at(v->map, p) + 1 + LOOK_AHEAD);
 }
@@ -1311,7 +1307,7 @@ enum mm_fault_kind byte_tlsf_dealloc(struct byte_alloc *a, void *ptr, size_t siz
 
 /* --- Resize ----------------------------------------------------------------- */
 
-/* The same of a crumb, which is in no list. */
+/* Take the first `need` bytes of a crumb, which is in no list. */
 static void take_crumb(struct byte_tlsf *h, struct tlsf_block *b, size_t need)
 {
 	uintptr_t start = (uintptr_t)b, end = start + need;

@@ -330,9 +330,7 @@ OUT_OF_LINE void *alloc_rest(size_t size, size_t align, struct global_allocator 
 	void *p = ops == &byte_tlsf_ops ? byte_tlsf_alloc_rest(heap_of(g), size, align)
 					: ops->alloc(heap_of(g), size, align);
 
-	if (likely(p))
-		count(&g->locked_bytes, size);
-	mm_port_unlock(&g->heap_lock, state);
+	global_heap_unlock(g, p, size, state);
 	if (!caller)
 		caller = CALLER;
 	if (unlikely(!p))

@@ -55,10 +55,7 @@ void *global_heap_alloc_unlock(struct global_allocator *g, size_t size, size_t a
 {
 	void *p = g->small_limit ? engine_of(g)->alloc(heap_of(g), size, align) : NULL;
 
-	if (likely(p))
-		count(&g->locked_bytes, size);
-	mm_port_unlock(&g->heap_lock, state);
-	return p;
+	return global_heap_unlock(g, p, size, state);
 }
 
 /* Add a piece and serve a request from it before anyone else can. */

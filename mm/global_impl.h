@@ -104,6 +104,16 @@ enum alloc_result global_result_of(enum mm_fault_kind fault);
 /* Takes the first pages for the engine. Pre: the grow lock is held. */
 enum alloc_result global_heap_start(struct global_allocator *g);
 
+/* What the engine gave is counted, and the heap lock, of which `state` is, given up. */
+ALWAYS_INLINE void *global_heap_unlock(struct global_allocator *g, void *p, size_t size,
+				       unsigned long state)
+{
+	if (likely(p))
+		count(&g->locked_bytes, size);
+	mm_port_unlock(&g->heap_lock, state);
+	return p;
+}
+
 /* From the heap as it is; NULL: it is full. `state` is of the heap lock, which is given up. */
 void *global_heap_alloc_unlock(struct global_allocator *g, size_t size, size_t align,
 			       unsigned long state);

@@ -88,10 +88,16 @@ static size_t max_size(size_t a, size_t b)
 	return a > b ? a : b;
 }
 
+/* n bits of a word from `lo` on. Pre: 0 < n, lo + n <= 64. */
+static inline uint64_t bits_from(size_t lo, size_t n)
+{
+	return ALL_FREE >> (64 - n) << lo;
+}
+
 /* Bits [lo, hi) of a word. Pre: lo < hi <= 64. */
 static uint64_t bit_range(size_t lo, size_t hi)
 {
-	return ~(uint64_t)0 >> (64 - (hi - lo)) << lo;
+	return bits_from(lo, hi - lo);
 }
 
 /* How many orders of aligned blocks the set bits hold; none when all are set, for that is the next
@@ -154,7 +160,7 @@ static inline unsigned int count_orders_above(uint64_t blocks, unsigned int orde
 
 static bool is_ready(const struct page_region *r, size_t c)
 {
-	return r->ready[c >> 6] >> (c & 63) & 1;
+	return page_tree_bit(r->ready, c);
 }
 
 /* The number of a chunk in the address space. */
@@ -240,9 +246,7 @@ __attribute__((noinline)) static void leave_sets(struct page_region *r, size_t c
 			page_tree_remove(&r->level[0].shape, r->level[0].set[q], c);
 }
 
-/* Group g of chunk c, which had blocks of `old` orders, has those of `orders` only, which are
- * fewer.
- */
+/* Group g of chunk c, which had blocks of `old` orders, has those of fewer, `orders`. */
 static inline void drop_orders(struct page_region *r, size_t c, struct page_chunk *ch,
 			       unsigned int g, unsigned int old, unsigned int orders)
 {
@@ -881,7 +885,7 @@ static inline size_t get_in_group(struct page_region *r, size_t n, unsigned int 
 	b = mm_ctz(blocks);
 	i = c << PAGE_CHUNK_SHIFT | (size_t)g << PAGE_GROUP_SHIFT | b;
 	page_state_set_few(r->states, i, n, state);
-	now = old ^ ALL_FREE >> (64 - n) << b;
+	now = old ^ bits_from(b, n);
 	ch->free[g] = now;
 	blocks &= blocks - 1; /* what is left of them tells the order, or that it is a lower one */
 	orders = blocks ? count_orders_above(blocks, order) : count_orders(now);
@@ -913,8 +917,8 @@ __attribute__((noinline)) static size_t get_in_chunk(struct page_region *r, size
 	const uint64_t *set = level->set[order];
 	size_t ngroups = n >> PAGE_GROUP_SHIFT, c, i;
 	struct page_chunk *ch;
-	uint64_t blocks, range;
 	unsigned int g, orders;
+	uint64_t blocks;
 
 	if (page_tree_empty(set))
 		return PAGE_NONE;
@@ -923,8 +927,7 @@ __attribute__((noinline)) static size_t get_in_chunk(struct page_region *r, size
 	blocks = blocks_of(ch->whole, order);
 	g = mm_ctz(blocks);
 	i = c << PAGE_CHUNK_SHIFT | (size_t)g << PAGE_GROUP_SHIFT;
-	range = ALL_FREE >> (64 - ngroups) << g;
-	ch->whole ^= range;
+	ch->whole ^= bits_from(g, ngroups);
 	__builtin_memset(&ch->free[g], 0, ngroups * sizeof(ch->free[0]));
 	__builtin_memset(&r->states[i / PAGE_STATES_WORD], (int)(state * 0x11u), n / 2);
 	blocks &= blocks - 1;
@@ -1218,12 +1221,9 @@ static bool leaves_are_sound(const struct page_region *r, size_t c)
 static bool set_is_sound(const struct page_tree_shape *s, const uint64_t *t)
 {
 	for (unsigned int l = 0; l + 1 < s->levels; l++)
-		for (size_t i = s->end[l + 1]; i < s->end[l]; i++) {
-			size_t k = i - s->end[l + 1];
-
-			if ((t[s->end[l + 2] + (k >> 6)] >> (k & 63) & 1) != (t[i] != 0))
+		for (size_t i = s->end[l + 1]; i < s->end[l]; i++)
+			if (page_tree_bit(&t[s->end[l + 2]], i - s->end[l + 1]) != (t[i] != 0))
 				return false;
-		}
 	return true;
 }
 

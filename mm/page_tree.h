@@ -40,9 +40,15 @@ static inline size_t page_tree_words(const struct page_tree_shape *s)
 	return s->end[0];
 }
 
+/* Is bit i of some words set? */
+static inline bool page_tree_bit(const uint64_t *words, size_t i)
+{
+	return words[i >> 6] >> (i & 63) & 1;
+}
+
 static inline bool page_tree_has(const struct page_tree_shape *s, const uint64_t *t, size_t i)
 {
-	return t[s->end[1] + (i >> 6)] >> (i & 63) & 1;
+	return page_tree_bit(&t[s->end[1]], i);
 }
 
 static inline void page_tree_insert(const struct page_tree_shape *s, uint64_t *t, size_t i)

@@ -26,6 +26,7 @@ int page_init(uintptr_t base, size_t n_pages, void *meta, size_t meta_size)
 
 __attribute__((noinline)) static uintptr_t alloc_slow(size_t n, unsigned int align_log2)
 {
+	struct page_request req;
 	virt_addr_t va;
 
 	if (n == 1 && !align_log2) {
@@ -33,13 +34,9 @@ __attribute__((noinline)) static uintptr_t alloc_slow(size_t n, unsigned int ali
 		if (page_alloc_one_local(&pages, PAGE_USAGE_USER, 0, &va))
 			return va.value;
 	}
-	return page_alloc_get(&pages,
-			      (struct page_request){.npages = n,
-						    .align = MM_PAGE_SIZE << align_log2,
-						    .usage = PAGE_USAGE_USER},
-			      &va) == ALLOC_OK
-		       ? va.value
-		       : PAGE_FAIL;
+	req = (struct page_request){
+		.npages = n, .align = MM_PAGE_SIZE << align_log2, .usage = PAGE_USAGE_USER};
+	return page_alloc_get(&pages, req, &va) == ALLOC_OK ? va.value : PAGE_FAIL;
 }
 
 __attribute__((flatten)) uintptr_t page_alloc(size_t n, unsigned int align_log2)
