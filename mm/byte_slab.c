@@ -11,17 +11,19 @@
  *
  * The fast paths. Allocation: (size - 1) | (align - 1), one number that stands
  * for the whole layout -> class (one byte table), the CPU's active slab of that
- * class, pop. Free: address -> page of the CPU's window (one subtraction and
+ * class, pop. Free: address -> page of a window of the CPU's (one subtraction and
  * comparison, which is at the same time the test that the address is ours) ->
  * record, owner, push. Nothing is counted in an allocation: slab.left counts down
  * the frees to the next event, so that "was full" and "is empty" are the same test,
  * and of the active slab neither matters.
  *
- * A window shows a CPU a part of one piece of memory. It has sixteen of them, the
- * first of which is looked into on the shortest path, the others on the next one;
- * the locked free puts the place where it found an object to the front. They
- * change under the lock alone; who takes a piece away closes them. Every 64th
- * free that only another window shows takes the lock, to put that one first.
+ * A window shows a CPU a part of one piece of memory. It has sixteen of them. A free
+ * finds the right one by some bits of the address: each of 64 places leads to the
+ * window where an address with the same bits was last searched for and found, so that
+ * a heap of many pieces is as quick as one of one; what a place led to before is looked
+ * into second, for two pieces may lie in the same MiB. Windows change under the lock
+ * alone, when a locked free found what none of them shows; who takes a piece away closes them.
+ * Places are the CPU's own, and only a hint: an open window is right about what it shows.
  *
  * Between CPUs there are two lock-free hand-overs:
  *   remote    objects freed by others: a stack per slab, pushed with one
@@ -84,7 +86,7 @@
 #define SLABS_TO_DOUBLE 4u  /* of a class: from there on they are larger, */
 #define SLABS_TO_SPARE	8u  /* and from here on a few free objects may lie idle */
 #define INBOX_BATCH	8u
-#define MISSES_TO_LEARN 64u /* frees that the first window did not show */
+#define PLACE_BYTES	(1u << 20) /* neighbours whose window is looked up in the same place */
 #define END		(MM_HARDEN ? (uintptr_t)0x51ab0e4d51ab0e4d : 0) /* behind the last object */
 #define NEVER		UINT16_MAX
 #define BROKEN		SIZE_MAX
@@ -1018,29 +1020,61 @@ static enum mm_fault_kind free_checked(struct byte_slab *a, struct slab_cpu *c, 
 	return fault;
 }
 
-static inline struct slab *slab_in_window(const struct slab_window *w, const void *p)
+static inline bool shows(const struct slab_window *w, const void *p)
 {
-	uintptr_t offset = (uintptr_t)p - w->base;
+	return (uintptr_t)p - w->base < mm_load_relaxed(&w->nbytes);
+}
 
-	if (unlikely(offset >= mm_load_relaxed(&w->nbytes)))
+/* Pre: the window shows the address. */
+static inline struct slab *slab_shown(const struct slab_window *w, const void *p)
+{
+	return w->slabs[((uintptr_t)p - w->base) >> MM_PAGE_SHIFT];
+}
+
+/*
+ * Which window shows an address as a rule; all of them are right about what they show. Counted in
+ * bytes at once, what gcc would make of a subscript in two instructions more.
+ */
+static inline struct slab_window **place_of(struct slab_cpu *c, const void *p)
+{
+	size_t size = sizeof(c->seen[0]);
+	size_t offset = (uintptr_t)p / (PLACE_BYTES / size) & (sizeof(c->seen) - size);
+
+	return (struct slab_window **)((uintptr_t)c->seen + offset);
+}
+
+/* The slab of an address in one of the two windows that are looked into first, or no_page. */
+static inline struct slab *look_first(struct slab_cpu *c, const void *p)
+{
+	const struct slab_window *w = *place_of(c, p);
+
+	if (unlikely(!shows(w, p))) {
+		w = c->second;
+		if (!shows(w, p))
+			return &slab_no_page;
+	}
+	return slab_shown(w, p);
+}
+
+static void set_place(struct slab_cpu *c, const void *p, struct slab_window *w)
+{
+	struct slab_window **place = place_of(c, p);
+
+	c->second = *place;
+	*place = w;
+}
+
+/* The slab of an address in any window of the CPU, or no_page. */
+static struct slab *look_around(struct byte_slab *a, struct slab_cpu *c, const void *p)
+{
+	struct slab_window *w = a->windows[c->index], *end = w + BYTE_SLAB_WINDOWS;
+
+	while (w < end && !shows(w, p))
+		w++;
+	if (w == end)
 		return &slab_no_page;
-	return w->slabs[offset >> MM_PAGE_SHIFT];
-}
-
-/* The slab of an address, or no_page, as far as a CPU knows. */
-static struct slab *slab_in_windows(const struct byte_slab *a, unsigned int cpu, const void *p)
-{
-	struct slab *s = slab_in_window(&a->room[cpu].cpu.window, p);
-
-	for (unsigned int i = 0; s == &slab_no_page && i < BYTE_SLAB_WINDOWS; i++)
-		s = slab_in_window(&a->more[cpu][i], p);
-	return s;
-}
-
-/* Was an object of s found in other windows than the first often enough? */
-static bool time_to_learn(struct slab_cpu *c, const struct slab *s, const void *p)
-{
-	return slab_in_window(&c->window, p) != s && ++c->misses % MISSES_TO_LEARN == 0;
+	set_place(c, p, w);
+	return slab_shown(w, p);
 }
 
 bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_t align,
@@ -1048,7 +1082,8 @@ bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_
 {
 	struct byte_slab *a = slab_of(base);
 	struct slab_cpu *c = cpu_of(a, cpu);
-	struct slab *s = slab_in_window(&c->window, p);
+	const struct slab_window *w = a->windows[cpu];
+	struct slab *s = unlikely(!shows(w, p)) ? &slab_no_page : slab_shown(w, p);
 
 	if (unlikely(MM_HARDEN >= 2 || !may_free(a, s, p, size, align, SLAB_TAG(cpu))))
 		return false;
@@ -1060,13 +1095,13 @@ bool byte_slab_dealloc_shortest(struct byte_alloc *base, struct slab_cpu *c, voi
 				size_t align)
 {
 	struct byte_slab *a = slab_of(base);
-	struct slab *s = slab_in_window(&c->window, p);
-	unsigned int left = s->left;
+	struct slab *s = look_first(c, p);
+	unsigned int left = s->left - 1u;
 
-	if (unlikely(MM_HARDEN >= 2 || left == 1 || !may_free(a, s, p, size, align, c->tag)))
+	if (unlikely(MM_HARDEN >= 2 || !left || !may_free(a, s, p, size, align, c->tag)))
 		return false;
 	push(s, p, a->secret);
-	s->left = (uint16_t)(left - 1);
+	s->left = (uint16_t)left;
 	return true;
 }
 
@@ -1079,10 +1114,10 @@ static enum mm_fault_kind byte_slab_dealloc_local(struct byte_alloc *base, void 
 
 	if (size > BYTE_SLAB_MAX)
 		return MM_FAULT_KINDS;
-	s = slab_in_windows(a, cpu, p);
+	s = look_first(c, p);
+	if (s == &slab_no_page)
+		s = look_around(a, c, p);
 	if (MM_HARDEN < 2 && may_free(a, s, p, size, align, SLAB_TAG(cpu))) {
-		if (time_to_learn(c, s, p))
-			return MM_FAULT_KINDS;
 		free_own(a, c, s, p);
 		return MM_FAULT_NONE;
 	}
@@ -1098,25 +1133,27 @@ static void copy_window(struct slab_window *to, const struct slab_window *from)
 	__atomic_store_n(&to->nbytes, from->nbytes, __ATOMIC_RELAXED);
 }
 
-/*
- * A CPU looks first where it did not find something last; what it saw before
- * moves down. Pre: locked, and the CPU is pinned.
- */
-static void learn(struct byte_slab *a, unsigned int cpu, const struct slab_piece *piece,
+/* The CPU's window for a piece, one that shows nothing, or the one that is the oldest. */
+static struct slab_window *choose_window(struct byte_slab *a, struct slab_cpu *c)
+{
+	struct slab_window *windows = a->windows[c->index];
+
+	for (unsigned int i = 0; i < BYTE_SLAB_WINDOWS; i++)
+		if (!windows[i].nbytes)
+			return &windows[i];
+	return &windows[c->next_window++ % BYTE_SLAB_WINDOWS];
+}
+
+/* A CPU sees what it did not see. Pre: locked, and the CPU is pinned. */
+static void learn(struct byte_slab *a, struct slab_cpu *c, const struct slab_piece *piece,
 		  const void *p)
 {
-	struct slab_window seen = slab_window_of(piece, (uintptr_t)p);
-	struct slab_window *first = &cpu_of(a, cpu)->window, *more = a->more[cpu];
-	unsigned int i = 0;
+	struct slab_window window = slab_window_of(piece, (uintptr_t)p), *w;
 
-	slab_close_windows(a, cpu, seen.base, seen.nbytes);
-	while (first->nbytes && i < BYTE_SLAB_WINDOWS - 1 && more[i].nbytes)
-		i++;
-	for (; i; i--)
-		copy_window(&more[i], &more[i - 1]);
-	if (first->nbytes)
-		copy_window(&more[0], first);
-	copy_window(first, &seen);
+	slab_close_windows(a, c->index, window.base, window.nbytes);
+	w = choose_window(a, c);
+	copy_window(w, &window);
+	set_place(c, p, w);
 }
 
 static enum mm_fault_kind free_pinned(struct byte_slab *a, const struct slab_piece *piece,
@@ -1126,7 +1163,7 @@ static enum mm_fault_kind free_pinned(struct byte_slab *a, const struct slab_pie
 	unsigned long pin = mm_port_pin(&cpu);
 	enum mm_fault_kind fault = free_checked(a, cpu_of(a, cpu), s, p, size, align);
 
-	learn(a, cpu, piece, p);
+	learn(a, cpu_of(a, cpu), piece, p);
 	mm_port_unpin(pin, cpu);
 	return fault;
 }
@@ -1181,6 +1218,9 @@ static enum alloc_result byte_slab_init(struct byte_alloc *base, void *start, si
 		cpu_of(a, i)->tag = SLAB_TAG(i);
 		for (size_t class = 0; class < NCLASSES; class ++)
 			cpu_of(a, i)->active[class] = &no_slab;
+		for (size_t place = 0; place < BYTE_SLAB_PLACES; place++)
+			cpu_of(a, i)->seen[place] = a->windows[i];
+		cpu_of(a, i)->second = a->windows[i];
 	}
 	a->secret = mix((uintptr_t)a ^ mix((uintptr_t)start + nbytes)) | 1;
 	fill_class_tables(a);

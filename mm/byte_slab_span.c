@@ -131,9 +131,8 @@ static void close_window(struct slab_window *w, uintptr_t base, size_t nbytes)
 
 void slab_close_windows(struct byte_slab *a, unsigned int cpu, uintptr_t base, size_t nbytes)
 {
-	close_window(&cpu_of(a, cpu)->window, base, nbytes);
 	for (unsigned int i = 0; i < BYTE_SLAB_WINDOWS; i++)
-		close_window(&a->more[cpu][i], base, nbytes);
+		close_window(&a->windows[cpu][i], base, nbytes);
 }
 
 /* The CPUs learn anew what they can see of a piece, which is more, or nothing any more. */

@@ -251,14 +251,20 @@ static enum mm_fault_kind put_pinned(struct byte_alloc *a, void *p, size_t size)
 	return f == MM_FAULT_KINDS ? byte_slab_ops.dealloc(a, p, size, 8) : f;
 }
 
-/* Every class leaves an empty slab with this CPU, and yet the piece goes back. */
+static struct slab_cpu *cpu_of_test(void)
+{
+	unsigned int cpu;
+	unsigned long state = mm_port_pin(&cpu);
+
+	mm_port_unpin(state, cpu);
+	return &slab.room[cpu].cpu;
+}
+
 /* What wants memory back lists the active slab, so that its last free is no usual one. */
 SELFTEST(mm, slab_active_becomes_empty)
 {
 	struct byte_alloc *a = fresh(HEAP_BYTES);
-	struct slab_cpu *c;
-	unsigned int cpu;
-	unsigned long state;
+	struct slab_cpu *c = cpu_of_test();
 	void *p, *q, *start;
 	size_t nbytes;
 
@@ -266,9 +272,6 @@ SELFTEST(mm, slab_active_becomes_empty)
 		selftest_skip("no shortest path");
 		return;
 	}
-	state = mm_port_pin(&cpu);
-	mm_port_unpin(state, cpu);
-	c = &slab.room[cpu].cpu;
 	(void)byte_slab_ops.dealloc(a, get_pinned(a, 100), 100, 8); /* sees the piece from now on */
 	p = get_pinned(a, 100);
 	q = get_pinned(a, 100);
@@ -279,6 +282,7 @@ SELFTEST(mm, slab_active_becomes_empty)
 	CHECK(byte_slab_ops.take_free(a, &start, &nbytes));
 }
 
+/* Every class leaves an empty slab with this CPU, and yet the piece goes back. */
 SELFTEST(mm, slab_take_free_from_cpu)
 {
 	struct byte_alloc *a = fresh(HEAP_BYTES);
@@ -357,6 +361,80 @@ SELFTEST(mm, slab_many_pieces)
 	for (; byte_slab_ops.take_free(a, &start, &nbytes); taken++)
 		CHECK(nbytes == PIECE && !((size_t)((char *)start - memory) % PIECE));
 	CHECK(taken == PIECES && !byte_slab_ops.total_bytes(a));
+}
+
+#define PLACE ((size_t)1 << 20)
+
+/* All that two halves hold as a list each, linked through the objects. False: one has nothing. */
+static bool fill_two(struct byte_alloc *a, const char *second, void **list[2])
+{
+	void **p;
+
+	while ((p = get_pinned(a, 512))) {
+		unsigned int half = (const char *)p >= second;
+
+		*p = list[half];
+		list[half] = p;
+	}
+	return list[0] && list[1];
+}
+
+/* How many of the frees take the shortest path, made by turns in two halves, if not all. */
+static int free_by_turns(struct byte_alloc *a, struct slab_cpu *c, void **list[2])
+{
+	size_t n = 0, on_path = 0;
+
+	for (unsigned int i = 0; list[0] || list[1]; i = !i) {
+		void **p = list[i];
+
+		if (!p)
+			continue;
+		list[i] = *p;
+		n++;
+		if (byte_slab_dealloc_shortest(a, c, p, 512, 8))
+			on_path++;
+		else
+			CHECK_OR(put_pinned(a, p, 512) == MM_FAULT_NONE, -1);
+	}
+	CHECK_OR(n > 3500 && on_path > n - n / 4, -1);
+	CHECK_OR(!byte_slab_ops.used_bytes(a) && !byte_slab_ops.check(a), -1);
+	return 0;
+}
+
+/* Frees far apart, in one piece or two, are all on the shortest path; none once a piece is gone. */
+static int places(char *memory, size_t nbytes, size_t nbytes_more)
+{
+	struct byte_alloc *a = &slab.base;
+	void **list[2] = {NULL}, *first, *second, *start;
+	struct slab_cpu *c = cpu_of_test();
+
+	slab.base.ops = &byte_slab_ops;
+	CHECK_OR(byte_slab_ops.init(a, memory, nbytes) == ALLOC_OK, -1);
+	if (nbytes_more)
+		CHECK_OR(!byte_slab_ops.add_memory(a, memory + nbytes, nbytes_more), -1);
+	CHECK_OR(fill_two(a, memory + PLACE, list), -1);
+	first = list[0];
+	second = list[1];
+	if (free_by_turns(a, c, list))
+		return -1;
+	while (byte_slab_ops.take_free(a, &start, &nbytes))
+		;
+	CHECK_OR(!byte_slab_ops.total_bytes(a), -1);
+	__builtin_memset(memory, 0, 2 * PLACE); /* a look into what was there goes wrong */
+	CHECK_OR(!byte_slab_dealloc_shortest(a, c, first, 512, 8), -1);
+	CHECK_OR(!byte_slab_dealloc_shortest(a, c, second, 512, 8), -1);
+	return 0;
+}
+
+SELFTEST(mm, slab_places)
+{
+	char *memory = selftest_memory(2 * PLACE);
+
+	if (MM_HARDEN >= 2) {
+		selftest_skip("no shortest path");
+		return;
+	}
+	CHECK(memory && !places(memory, PLACE, PLACE) && !places(memory, 2 * PLACE, 0));
 }
 
 /* A piece is not cleared, and what lies in it by chance does no harm. */

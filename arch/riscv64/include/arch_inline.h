@@ -65,10 +65,12 @@ static inline void arch_irq_restore(unsigned long state)
  */
 static inline unsigned int arch_cpu_id(void)
 {
-	const uint16_t *id;
+	unsigned long id;
 
-	__asm__("mv %0, tp" : "=r"(id));
-	return *id;
+	__asm__ volatile("lhu %0, 0(tp)" : "=r"(id));
+	if (id > UINT16_MAX)
+		__builtin_unreachable();
+	return (unsigned int)id;
 }
 
 /* The pause hint (Zihintpause); without that extension a fence that orders nothing. */

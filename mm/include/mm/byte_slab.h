@@ -11,7 +11,8 @@ extern const struct byte_ops byte_slab_ops;
 #define BYTE_SLAB_MAX	  4096 /* largest size of a class; larger blocks are runs of pages */
 #define BYTE_SLAB_LISTS	  256  /* free spans: 16 exact sizes, then 8 to the power of two */
 #define BYTE_SLAB_CLASSES 55
-#define BYTE_SLAB_WINDOWS 15			    /* a CPU remembers so many pieces and one */
+#define BYTE_SLAB_WINDOWS 16			    /* a CPU sees into so many pieces */
+#define BYTE_SLAB_PLACES  (MM_HARDEN >= 2 ? 1 : 64) /* that lead to them by the address */
 #define BYTE_SLAB_WAITING (MM_HARDEN >= 3 ? 32 : 0) /* freed objects that a CPU holds back */
 
 struct slab;
@@ -35,9 +36,8 @@ struct slab_waiting {
  */
 struct slab_cpu {
 	struct slab *active[BYTE_SLAB_CLASSES];
-	struct slab_window window; /* the one that is looked into first */
-	size_t user_bytes;	   /* for the engine's user, who has the CPU pinned */
-	uint32_t tag;		   /* of a slab that it owns, but for the size of the class */
+	size_t user_bytes; /* for the engine's user, who has the CPU pinned */
+	uint32_t tag;	   /* of a slab that it owns, but for the size of the class */
 	unsigned int index;
 	struct slab *partial[BYTE_SLAB_CLASSES]; /* rings: taken at the head, added at the tail */
 	struct slab *arrived;			 /* taken from the inbox */
@@ -45,7 +45,9 @@ struct slab_cpu {
 	void *pending;				 /* being freed */
 	uint32_t slabs[BYTE_SLAB_CLASSES];	 /* how many it has */
 	unsigned int oldest;			 /* in the quarantine */
-	unsigned int misses; /* frees that only another window than the first showed */
+	unsigned int next_window;		 /* to be given up when all show something */
+	struct slab_window *second;		 /* where to look then: what a place lost */
+	struct slab_window *seen[BYTE_SLAB_PLACES]; /* by bits of an address: where to look first */
 	struct slab_waiting quarantine[BYTE_SLAB_WAITING];
 	/* What others write is on a line of its own. */
 	__attribute__((aligned(64))) struct slab *inbox; /* atomic: slabs with remote frees */
@@ -64,7 +66,7 @@ struct byte_slab {
 	uint8_t class_of[BYTE_SLAB_MAX / 8]; /* by (size - 1) / 8 */
 	uint32_t factor[BYTE_SLAB_CLASSES];  /* see struct slab */
 	union slab_cpu_room room[MM_MAX_CPUS];
-	struct slab_window more[MM_MAX_CPUS][BYTE_SLAB_WINDOWS]; /* behind the CPU's first one */
+	struct slab_window windows[MM_MAX_CPUS][BYTE_SLAB_WINDOWS];
 	uint64_t asked;	       /* atomic: CPUs that should give up what is empty */
 	struct slab *returned; /* atomic: stack of empty slabs that CPUs gave up */
 	size_t returned_pages; /* atomic: in it */
