@@ -88,7 +88,7 @@
 #define INBOX_BATCH	8u
 #define PLACE_BYTES	(1u << 20) /* neighbours whose window is looked up in the same place */
 #define END		(MM_HARDEN ? (uintptr_t)0x51ab0e4d51ab0e4d : 0) /* behind the last object */
-#define NEVER		UINT16_MAX
+#define NEVER		UINT32_MAX
 #define BROKEN		SIZE_MAX
 #define POISON		0xd5
 #define POISON_WORD	0xd5d5d5d5d5d5d5d5u
@@ -347,7 +347,7 @@ static void partial_add(struct slab_cpu *c, struct slab *s)
 static void list_partial(struct slab_cpu *c, struct slab *s, size_t nfree)
 {
 	set_state(s, SLAB_PARTIAL);
-	s->left = (uint16_t)(s->carved - nfree);
+	s->left = (uint32_t)(s->carved - nfree);
 	partial_add(c, s);
 }
 
@@ -641,6 +641,18 @@ static inline bool is_dry(const struct slab_cpu *c, size_t class)
 	return s->head == END && s->carved == s->count && !c->partial[class] && !has_mail(c);
 }
 
+/* As a rule all of the active slab is out and another one is listed. NULL: it is not so. */
+static inline void *alloc_from_next(struct byte_slab *a, struct slab_cpu *c, size_t class)
+{
+	struct slab *old = c->active[class], *s = c->partial[class];
+
+	if (!s || old->head != END || old->carved != old->count)
+		return NULL;
+	partial_remove(c, s);
+	activate(a, c, s);
+	return pop(a, s);
+}
+
 /* NULL: the CPU needs another slab. */
 static __attribute__((noinline)) void *alloc_own(struct byte_slab *a, struct slab_cpu *c,
 						 size_t class)
@@ -712,11 +724,11 @@ static struct slab *slab_pages(struct byte_slab *a, size_t npages)
  * class with many slabs an eighth may lie idle, and it is not for each object that the slab is
  * listed and made active.
  */
-static uint16_t enough_frees(const struct slab_cpu *c, const struct slab *s)
+static uint8_t enough_frees(const struct slab_cpu *c, const struct slab *s)
 {
 	if (c->slabs[s->class] < SLABS_TO_SPARE || s->count < 8)
 		return 1;
-	return (uint16_t)(s->count / 8 + 1);
+	return (uint8_t)(s->count / 8 + 1);
 }
 
 /* A fresh slab becomes the CPU's active one. */
@@ -728,7 +740,7 @@ static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size
 	if (!s)
 		return false;
 	s->head = END;
-	s->span = (uint16_t)(size - class_start(class) - 1);
+	s->span = (uint8_t)(size - class_start(class) - 1);
 	s->factor = a->factor[class];
 	s->limit = 0;
 	s->carved = 0;
@@ -954,9 +966,11 @@ static void *byte_slab_alloc_local(struct byte_alloc *base, size_t size, size_t 
 	if (class == NCLASSES || !a->secret)
 		return NULL;
 	answer(a, c);
-	do
-		p = alloc_own(a, c, class);
-	while (p && !finish(a, p, size, class));
+	do {
+		p = alloc_from_next(a, c, class);
+		if (unlikely(!p))
+			p = alloc_own(a, c, class);
+	} while (p && !finish(a, p, size, class));
 	return p;
 }
 
@@ -1092,17 +1106,24 @@ bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_
 }
 
 bool byte_slab_dealloc_shortest(struct byte_alloc *base, struct slab_cpu *c, void *p, size_t size,
-				size_t align)
+				size_t align, struct slab **event)
 {
 	struct byte_slab *a = slab_of(base);
 	struct slab *s = look_first(c, p);
-	unsigned int left = s->left - 1u;
 
-	if (unlikely(MM_HARDEN >= 2 || !left || !may_free(a, s, p, size, align, c->tag)))
+	if (unlikely(MM_HARDEN >= 2 || !may_free(a, s, p, size, align, c->tag)))
 		return false;
 	push(s, p, a->secret);
-	s->left = (uint16_t)left;
+	*event = unlikely(--s->left == 0) ? s : NULL;
 	return true;
+}
+
+void byte_slab_event(struct byte_alloc *base, struct slab_cpu *c, struct slab *s)
+{
+	struct byte_slab *a = slab_of(base);
+
+	left_event(a, c, s);
+	answer(a, c);
 }
 
 static enum mm_fault_kind byte_slab_dealloc_local(struct byte_alloc *base, void *p, size_t size,

@@ -146,22 +146,28 @@ static enum alloc_result refuse(struct global_allocator *g, const void *p, struc
 
 /* --- Bytes: any layout, nothing held --- */
 
-/* Without the lock, if the engine can; NULL: not so. */
-static void *alloc_local(struct global_allocator *g, struct layout l)
+/* Of the CPU's own; NULL: not so. `state` is of the pin, which ends. */
+static void *alloc_unpin(struct global_allocator *g, struct layout l, unsigned long state,
+			 unsigned int cpu)
 {
-	const struct byte_ops *ops = engine_of(g);
-	unsigned int cpu;
-	unsigned long state;
-	void *p;
+	void *p = engine_of(g)->alloc_local(heap_of(g), l.size, l.align, cpu);
 
-	if (!ops->alloc_local)
-		return NULL;
-	state = mm_port_pin(&cpu);
-	p = ops->alloc_local(heap_of(g), l.size, l.align, cpu);
-	if (p)
+	if (likely(p))
 		count(&slab_cpu_of(g, cpu)->user_bytes, l.size);
 	mm_port_unpin(state, cpu);
 	return p;
+}
+
+/* Without the lock, if the engine can; NULL: not so. */
+static void *alloc_local(struct global_allocator *g, struct layout l)
+{
+	unsigned int cpu;
+	unsigned long state;
+
+	if (!engine_of(g)->alloc_local)
+		return NULL;
+	state = mm_port_pin(&cpu);
+	return alloc_unpin(g, l, state, cpu);
 }
 
 /* The heap as it is, then more heap, then what others give up. */
@@ -199,19 +205,13 @@ OUT_OF_LINE void *alloc_slow(size_t size, size_t align, struct global_allocator 
 	return p;
 }
 
-/* MM_FAULT_KINDS: only under the lock. */
-static enum mm_fault_kind free_local(struct global_allocator *g, void *p, struct layout l)
+/* MM_FAULT_KINDS: only under the lock. `state` is of the pin, which ends. */
+static enum mm_fault_kind free_unpin(struct global_allocator *g, void *p, struct layout l,
+				     unsigned long state, unsigned int cpu)
 {
-	const struct byte_ops *ops = engine_of(g);
-	enum mm_fault_kind fault;
+	enum mm_fault_kind fault = engine_of(g)->dealloc_local(heap_of(g), p, l.size, l.align, cpu);
 	bool due = false;
-	unsigned int cpu;
-	unsigned long state;
 
-	if (!ops->dealloc_local)
-		return MM_FAULT_KINDS;
-	state = mm_port_pin(&cpu);
-	fault = ops->dealloc_local(heap_of(g), p, l.size, l.align, cpu);
 	if (fault == MM_FAULT_NONE) {
 		count(&slab_cpu_of(g, cpu)->user_bytes, -l.size);
 		due = global_heap_trim_due(g, &g->cpu[cpu], l.size);
@@ -220,6 +220,18 @@ static enum mm_fault_kind free_local(struct global_allocator *g, void *p, struct
 	if (due)
 		global_heap_trim(g, false);
 	return fault;
+}
+
+/* The same; nothing is pinned. */
+static enum mm_fault_kind free_local(struct global_allocator *g, void *p, struct layout l)
+{
+	unsigned int cpu;
+	unsigned long state;
+
+	if (!engine_of(g)->dealloc_local)
+		return MM_FAULT_KINDS;
+	state = mm_port_pin(&cpu);
+	return free_unpin(g, p, l, state, cpu);
 }
 
 /* Count a free under the lock. True: it is time to trim. For engines that have no other frees. */
@@ -301,6 +313,23 @@ ALWAYS_INLINE bool is_locked(const struct byte_ops *ops)
 	return is_fixed(ops, &byte_tlsf_ops) || is_fixed(ops, &byte_buddy_ops);
 }
 
+/*
+ * After the shortest path on a pinned CPU, which still is. Its number is as wide as a register,
+ * else the shortest path widens it.
+ */
+OUT_OF_LINE void *alloc_pinned_rest(size_t size, size_t align, struct global_allocator *g,
+				    unsigned long state, size_t cpu, const void *caller)
+{
+	void *p = alloc_unpin(g, (struct layout){size, align}, state, (unsigned int)cpu);
+
+	if (!caller)
+		caller = CALLER;
+	if (unlikely(!p))
+		return alloc_slow(size, align, g, caller);
+	global_debug_allocated(g, p, (struct layout){size, align}, caller);
+	return p;
+}
+
 /* Of slab, what needs no lock. */
 ALWAYS_INLINE void *alloc_pinned(struct global_allocator *g, size_t size, size_t align,
 				 const void *caller)
@@ -313,12 +342,10 @@ ALWAYS_INLINE void *alloc_pinned(struct global_allocator *g, size_t size, size_t
 	if (((size - 1) | (align - 1)) >= BYTE_SLAB_MAX)
 		__builtin_unreachable(); /* fast_limit is as small */
 	p = byte_slab_alloc_shortest(heap_of(g), c, size, align);
-
-	if (likely(p))
-		count(&c->user_bytes, size);
-	mm_port_unpin(state, cpu);
 	if (unlikely(!p))
-		return alloc_slow(size, align, g, caller);
+		return alloc_pinned_rest(size, align, g, state, cpu, caller);
+	count(&c->user_bytes, size);
+	mm_port_unpin(state, cpu);
 	global_debug_allocated(g, p, (struct layout){size, align}, caller);
 	return p;
 }
@@ -367,6 +394,41 @@ ALWAYS_INLINE void *alloc_bytes(struct global_allocator *g, const struct byte_op
 	return alloc_slow(size, align, g, caller);
 }
 
+/* After the shortest path on a pinned CPU, which still is. */
+OUT_OF_LINE enum alloc_result free_pinned_rest(void *p, size_t size, size_t align,
+					       struct global_allocator *g, unsigned long state,
+					       size_t cpu, bool live, const void *caller)
+{
+	struct layout l = {size, align};
+	enum mm_fault_kind fault = free_unpin(g, p, l, state, (unsigned int)cpu);
+
+	if (fault == MM_FAULT_KINDS)
+		fault = free_unlock(g, p, l, mm_port_lock(&g->heap_lock));
+	return end_free(g, p, l, fault, live, caller ? caller : CALLER);
+}
+
+OUT_OF_LINE enum alloc_result trim_late(struct global_allocator *g)
+{
+	global_heap_trim(g, false);
+	return ALLOC_OK;
+}
+
+/* A free on the shortest path was more than one object, and may have made a page free. */
+OUT_OF_LINE enum alloc_result free_event(struct slab *event, size_t size,
+					 struct global_allocator *g, unsigned long state,
+					 size_t number)
+{
+	unsigned int cpu = (unsigned int)number;
+	struct slab_cpu *c = slab_cpu_of(g, cpu);
+	bool due;
+
+	byte_slab_event(heap_of(g), c, event);
+	count(&c->user_bytes, -size);
+	due = global_heap_trim_due(g, &g->cpu[cpu], size);
+	mm_port_unpin(state, cpu);
+	return unlikely(due) ? trim_late(g) : ALLOC_OK;
+}
+
 /* Of slab. It is by other frees that whole pages become free, so nobody looks here. */
 ALWAYS_INLINE enum alloc_result free_pinned(struct global_allocator *g, void *p, size_t size,
 					    size_t align, bool live, const void *caller)
@@ -374,12 +436,15 @@ ALWAYS_INLINE enum alloc_result free_pinned(struct global_allocator *g, void *p,
 	unsigned int cpu;
 	unsigned long state = mm_port_pin(&cpu);
 	struct slab_cpu *c = slab_cpu_of(g, cpu);
-	bool done = byte_slab_dealloc_shortest(heap_of(g), c, p, size, align);
+	struct slab *event;
 
-	if (likely(done))
-		count(&c->user_bytes, -size);
+	if (unlikely(!byte_slab_dealloc_shortest(heap_of(g), c, p, size, align, &event)))
+		return free_pinned_rest(p, size, align, g, state, cpu, live, caller);
+	if (unlikely(event))
+		return free_event(event, size, g, state, cpu);
+	count(&c->user_bytes, -size);
 	mm_port_unpin(state, cpu);
-	return likely(done) ? ALLOC_OK : free_slow(p, size, align, g, live, caller);
+	return ALLOC_OK;
 }
 
 /* After the shortest path under the lock, which is still held. */
@@ -391,12 +456,6 @@ OUT_OF_LINE enum alloc_result free_rest(void *p, size_t size, size_t align,
 	enum mm_fault_kind fault = free_unlock(g, p, l, state);
 
 	return end_free(g, p, l, fault, live, caller ? caller : CALLER);
-}
-
-OUT_OF_LINE enum alloc_result trim_late(struct global_allocator *g)
-{
-	global_heap_trim(g, false);
-	return ALLOC_OK;
 }
 
 ALWAYS_INLINE enum alloc_result free_locked(struct global_allocator *g, const struct byte_ops *ops,

@@ -41,12 +41,12 @@ struct slab {
 	uintptr_t head;	 /* freed objects: address (above level 0: offset) of the first */
 	uintptr_t base;	 /* address of the first byte */
 	uint32_t tag;	 /* atomic: owner, above level 0 also the smallest size of the class - 1 */
-	uint16_t span;	 /* how many more sizes the class has */
-	uint16_t enough; /* frees of a full one that make it worth listing */
+	uint8_t span;	 /* how many more sizes the class has */
+	uint8_t enough;	 /* frees of a full one that make it worth listing */
+	uint16_t count;	 /* objects that fit */
 	uint32_t factor; /* offset * factor < limit: an object begins there (byte_slab.c) */
 	uint32_t limit;	 /* atomic */
-	uint16_t left;
-	uint16_t count; /* objects that fit */
+	uint32_t left;
 	uint32_t npages;
 	uint32_t page;	 /* index in its piece */
 	uint16_t carved; /* objects that were ever made */

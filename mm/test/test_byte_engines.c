@@ -420,7 +420,14 @@ static bool slab_fast(struct byte_alloc *a, void *p, size_t size, size_t align)
 
 static bool slab_shortest(struct byte_alloc *a, void *p, size_t size, size_t align)
 {
-	return byte_slab_dealloc_shortest(a, &heap.slab.room[0].cpu, p, size, align);
+	struct slab_cpu *c = &heap.slab.room[0].cpu;
+	struct slab *event;
+
+	if (!byte_slab_dealloc_shortest(a, c, p, size, align, &event))
+		return false;
+	if (event)
+		byte_slab_event(a, c, event);
+	return true;
 }
 
 static bool buddy_fast(struct byte_alloc *a, void *p, size_t size, size_t align)

@@ -251,6 +251,18 @@ static enum mm_fault_kind put_pinned(struct byte_alloc *a, void *p, size_t size)
 	return f == MM_FAULT_KINDS ? byte_slab_ops.dealloc(a, p, size, 8) : f;
 }
 
+/* On the shortest path, with what may have to follow. */
+static bool put_shortest(struct byte_alloc *a, struct slab_cpu *c, void *p, size_t size)
+{
+	struct slab *event;
+
+	if (!byte_slab_dealloc_shortest(a, c, p, size, 8, &event))
+		return false;
+	if (event)
+		byte_slab_event(a, c, event);
+	return true;
+}
+
 static struct slab_cpu *cpu_of_test(void)
 {
 	unsigned int cpu;
@@ -265,6 +277,7 @@ SELFTEST(mm, slab_active_becomes_empty)
 {
 	struct byte_alloc *a = fresh(HEAP_BYTES);
 	struct slab_cpu *c = cpu_of_test();
+	struct slab *event;
 	void *p, *q, *start;
 	size_t nbytes;
 
@@ -276,9 +289,10 @@ SELFTEST(mm, slab_active_becomes_empty)
 	p = get_pinned(a, 100);
 	q = get_pinned(a, 100);
 	CHECK(p && q && !byte_slab_ops.take_free(a, &start, &nbytes));
-	CHECK(byte_slab_dealloc_shortest(a, c, q, 100, 8));
-	CHECK(!byte_slab_dealloc_shortest(a, c, p, 100, 8));
-	CHECK(byte_slab_ops.dealloc(a, p, 100, 8) == MM_FAULT_NONE && !byte_slab_ops.check(a));
+	CHECK(byte_slab_dealloc_shortest(a, c, q, 100, 8, &event) && !event);
+	CHECK(byte_slab_dealloc_shortest(a, c, p, 100, 8, &event) && event);
+	byte_slab_event(a, c, event);
+	CHECK(!byte_slab_ops.check(a));
 	CHECK(byte_slab_ops.take_free(a, &start, &nbytes));
 }
 
@@ -391,7 +405,7 @@ static int free_by_turns(struct byte_alloc *a, struct slab_cpu *c, void **list[2
 			continue;
 		list[i] = *p;
 		n++;
-		if (byte_slab_dealloc_shortest(a, c, p, 512, 8))
+		if (put_shortest(a, c, p, 512))
 			on_path++;
 		else
 			CHECK_OR(put_pinned(a, p, 512) == MM_FAULT_NONE, -1);
@@ -421,8 +435,8 @@ static int places(char *memory, size_t nbytes, size_t nbytes_more)
 		;
 	CHECK_OR(!byte_slab_ops.total_bytes(a), -1);
 	__builtin_memset(memory, 0, 2 * PLACE); /* a look into what was there goes wrong */
-	CHECK_OR(!byte_slab_dealloc_shortest(a, c, first, 512, 8), -1);
-	CHECK_OR(!byte_slab_dealloc_shortest(a, c, second, 512, 8), -1);
+	CHECK_OR(!put_shortest(a, c, first, 512), -1);
+	CHECK_OR(!put_shortest(a, c, second, 512), -1);
 	return 0;
 }
 

@@ -229,12 +229,13 @@ bool __wrap_byte_buddy_dealloc_fast(struct byte_alloc *a, void *p, size_t size, 
 }
 
 bool __wrap_byte_slab_dealloc_shortest(struct byte_alloc *a, struct slab_cpu *c, void *p,
-				       size_t size, size_t align)
+				       size_t size, size_t align, struct slab **event)
 {
 	struct held h = {0};
 	bool held = ledger_remove(HELD_BLOCK, a, p, &h);
 
-	return done_or_held(__real_byte_slab_dealloc_shortest(a, c, p, size, align), held, h);
+	return done_or_held(__real_byte_slab_dealloc_shortest(a, c, p, size, align, event), held,
+			    h);
 }
 
 bool __wrap_byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *p, size_t size, size_t align)

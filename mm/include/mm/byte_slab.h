@@ -89,12 +89,14 @@ bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_
 			    unsigned int cpu);
 
 /*
- * The same for a user that knows where this CPU's part is. What lists a slab or gives it up is
- * left to the local call, so that these call nobody.
+ * The same for a user that knows where this CPU's part is. These call nobody: if a free makes
+ * that a slab has to be listed or given up, *event is this slab, else NULL, and before the CPU is
+ * unpinned the user calls byte_slab_event.
  */
 void *byte_slab_alloc_shortest(struct byte_alloc *base, struct slab_cpu *c, size_t size,
 			       size_t align);
 bool byte_slab_dealloc_shortest(struct byte_alloc *base, struct slab_cpu *c, void *p, size_t size,
-				size_t align);
+				size_t align, struct slab **event);
+void byte_slab_event(struct byte_alloc *base, struct slab_cpu *c, struct slab *s);
 
 #endif
