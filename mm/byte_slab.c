@@ -2,7 +2,7 @@
 /*
  * Slab: header-less objects in size classes, per-CPU.
  *
- * A slab is one to eight pages of objects of one size. What is known about it
+ * A slab is one to 16 pages of objects of one size. What is known about it
  * lies apart from the objects, in the record of its first page (slab_span.h),
  * so objects are aligned as their size is and no overflow reaches a record.
  * Every slab has an owner, a CPU. Only the owner touches the free list and the
@@ -67,7 +67,7 @@
  * lies in the others; of a class with many slabs an eighth of the objects may lie idle in slabs
  * (until memory is out) that are not listed yet; used_bytes walks all records and lists, and like
  * walk and check is exact only while no CPU is in a local call; a link that was overwritten with a
- * small number makes the next allocation look at a word up to 32 KiB behind the slab before it
+ * small number makes the next allocation look at a word up to 64 KiB behind the slab before it
  * isolates it; the secret comes from addresses, which stops accidents, not an attacker who can
  * guess them.
  */
@@ -78,8 +78,8 @@
 #include "relaxed.h"
 #include "slab_span.h"
 
-#define SLAB_MAX_BYTES	(8u << MM_PAGE_SHIFT) /* no slab is larger */
-#define MAX_OBJECTS	256u		      /* nor holds more objects */
+#define SLAB_MAX_BYTES	(16u << MM_PAGE_SHIFT) /* no slab is larger */
+#define MAX_OBJECTS	256u		       /* nor holds more objects */
 #define CARVE_BATCH	64u
 #define FIRST_BATCH	(MM_HARDEN >= 2 ? CARVE_BATCH : 4u) /* of a new slab */
 #define RETURNED_PAGES	64u /* that may wait for a slab of the same length */
@@ -667,7 +667,7 @@ static __attribute__((noinline)) void *alloc_own(struct byte_slab *a, struct sla
 
 /* --- The locked side ------------------------------------------------------------------------ */
 
-/* The more slabs of a class a CPU has, the larger is the next one: up to eight times. */
+/* The more slabs of a class a CPU has, the larger is the next one: up to 16 pages. */
 static size_t pages_of_next(const struct slab_cpu *c, size_t class)
 {
 	size_t n = classes[class].npages, most = MAX_OBJECTS * classes[class].size;
