@@ -1081,7 +1081,7 @@ static void set_place(struct slab_cpu *c, const void *p, struct slab_window *w)
 /* The slab of an address in any window of the CPU, or no_page. */
 static struct slab *look_around(struct byte_slab *a, struct slab_cpu *c, const void *p)
 {
-	struct slab_window *w = a->windows[c->index], *end = w + BYTE_SLAB_WINDOWS;
+	struct slab_window *w = a->windows[c->index], *end = w + c->nwindows;
 
 	while (w < end && !shows(w, p))
 		w++;
@@ -1154,15 +1154,18 @@ static void copy_window(struct slab_window *to, const struct slab_window *from)
 	__atomic_store_n(&to->nbytes, from->nbytes, __ATOMIC_RELAXED);
 }
 
-/* The CPU's window for a piece, one that shows nothing, or the one that is the oldest. */
-static struct slab_window *choose_window(struct byte_slab *a, struct slab_cpu *c)
+/* To be opened: one that shows nothing, or a part of what is to be seen, a new one, the oldest. */
+static struct slab_window *choose_window(struct byte_slab *a, struct slab_cpu *c,
+					 const struct slab_window *open)
 {
-	struct slab_window *windows = a->windows[c->index];
+	struct slab_window *w = a->windows[c->index], *end = w + c->nwindows;
 
-	for (unsigned int i = 0; i < BYTE_SLAB_WINDOWS; i++)
-		if (!windows[i].nbytes)
-			return &windows[i];
-	return &windows[c->next_window++ % BYTE_SLAB_WINDOWS];
+	for (; w < end; w++)
+		if (!w->nbytes || w->base - open->base < open->nbytes)
+			return w;
+	if (c->nwindows < BYTE_SLAB_WINDOWS)
+		return &a->windows[c->index][c->nwindows++];
+	return &a->windows[c->index][c->oldest_window++ % BYTE_SLAB_WINDOWS];
 }
 
 /* A CPU sees what it did not see. Pre: locked, and the CPU is pinned. */
@@ -1171,8 +1174,7 @@ static void learn(struct byte_slab *a, struct slab_cpu *c, const struct slab_pie
 {
 	struct slab_window window = slab_window_of(piece, (uintptr_t)p), *w;
 
-	slab_close_windows(a, c->index, window.base, window.nbytes);
-	w = choose_window(a, c);
+	w = choose_window(a, c, &window);
 	copy_window(w, &window);
 	set_place(c, p, w);
 }

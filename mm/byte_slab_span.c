@@ -123,23 +123,16 @@ static size_t ready_words(size_t npages)
 	return (npages / SLAB_CHUNK + 64) / 64;
 }
 
-static void close_window(struct slab_window *w, uintptr_t base, size_t nbytes)
-{
-	if (w->base - base < nbytes)
-		__atomic_store_n(&w->nbytes, 0, __ATOMIC_RELAXED);
-}
-
-void slab_close_windows(struct byte_slab *a, unsigned int cpu, uintptr_t base, size_t nbytes)
-{
-	for (unsigned int i = 0; i < BYTE_SLAB_WINDOWS; i++)
-		close_window(&a->windows[cpu][i], base, nbytes);
-}
-
 /* The CPUs learn anew what they can see of a piece, which is more, or nothing any more. */
-static void close_all_windows(struct byte_slab *a, const struct slab_piece *piece)
+static void close_windows(struct byte_slab *a, const struct slab_piece *piece)
 {
-	for (unsigned int cpu = 0; cpu < MM_MAX_CPUS; cpu++)
-		slab_close_windows(a, cpu, piece->base, piece->npages * MM_PAGE_SIZE);
+	for (unsigned int cpu = 0; cpu < MM_MAX_CPUS; cpu++) {
+		struct slab_window *w = a->windows[cpu], *end = w + cpu_of(a, cpu)->nwindows;
+
+		for (; w < end; w++)
+			if (w->base - piece->base < piece->npages * MM_PAGE_SIZE)
+				__atomic_store_n(&w->nbytes, 0, __ATOMIC_RELAXED);
+	}
 }
 
 /* Before the index is used for a page. */
@@ -169,7 +162,7 @@ static void close_gap(struct byte_slab *a, struct slab_piece *piece)
 	piece->ready_begin++;
 	if (piece->gap && piece->ready_begin == piece->ready_end) {
 		piece->gap = false;
-		close_all_windows(a, piece);
+		close_windows(a, piece);
 	}
 }
 
@@ -549,7 +542,7 @@ bool slab_span_take_free(struct byte_slab *a, void **start, size_t *nbytes)
 		return false;
 	*start = p->given;
 	*nbytes = p->given_nbytes;
-	close_all_windows(a, p);
+	close_windows(a, p);
 	forget_piece(a, p);
 	return true;
 }

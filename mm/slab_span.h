@@ -123,9 +123,6 @@ bool slab_span_grow(struct byte_slab *a, struct slab *s, size_t npages);
 /* A piece without used pages leaves the engine, and the windows of all CPUs. */
 bool slab_span_take_free(struct byte_slab *a, void **start, size_t *nbytes);
 
-/* A CPU forgets what it saw of an area. Pre: locked. */
-void slab_close_windows(struct byte_slab *a, unsigned int cpu, uintptr_t base, size_t nbytes);
-
 const void *slab_span_check(const struct byte_slab *a);
 
 /* The piece that holds an address, or NULL. */

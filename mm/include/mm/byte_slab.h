@@ -45,8 +45,9 @@ struct slab_cpu {
 	void *pending;				 /* being freed */
 	uint32_t slabs[BYTE_SLAB_CLASSES];	 /* how many it has */
 	unsigned int oldest;			 /* in the quarantine */
-	unsigned int next_window;		 /* to be given up when all show something */
-	struct slab_window *second;		 /* where to look then: what a place lost */
+	unsigned int nwindows;			 /* that were ever opened, */
+	unsigned int oldest_window; /* and, when these are all, the next to be given up */
+	struct slab_window *second; /* where to look then: what a place lost */
 	struct slab_window *seen[BYTE_SLAB_PLACES]; /* by bits of an address: where to look first */
 	struct slab_waiting quarantine[BYTE_SLAB_WAITING];
 	/* What others write is on a line of its own. */
