@@ -969,7 +969,7 @@ static void *byte_slab_alloc_local(struct byte_alloc *base, size_t size, size_t 
 	do {
 		p = alloc_from_next(a, c, class);
 		if (unlikely(!p))
-			p = alloc_own(a, c, class);
+			p = is_dry(c, class) ? NULL : alloc_own(a, c, class);
 	} while (p && !finish(a, p, size, class));
 	return p;
 }

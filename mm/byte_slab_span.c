@@ -135,19 +135,20 @@ static void close_windows(struct byte_slab *a, const struct slab_piece *piece)
 	}
 }
 
-/* Before the index is used for a page. */
-static void make_ready(struct slab_piece *piece, size_t page)
+/* Before the index is used for a page. False: it was ready. */
+static bool make_ready(struct slab_piece *piece, size_t page)
 {
 	size_t chunk = page / SLAB_CHUNK;
 	struct slab **entry = &piece->slabs[chunk * SLAB_CHUNK];
 
 	if (slab_ready(piece, page))
-		return;
+		return false;
 	piece->ready[chunk / 64] |= (uint64_t)1 << (chunk % 64);
 	for (size_t i = 0; i < SLAB_CHUNK; i += 4)
 		entry[i] = entry[i + 1] = entry[i + 2] = entry[i + 3] = &slab_no_page;
 	if (chunk >= piece->ready_end)
 		piece->ready_end = chunk + 1;
+	return true;
 }
 
 /* One step towards an index without gaps. */
@@ -155,10 +156,8 @@ static void close_gap(struct byte_slab *a, struct slab_piece *piece)
 {
 	if (piece->ready_begin == piece->ready_end)
 		return;
-	if (!slab_ready(piece, piece->ready_begin * SLAB_CHUNK)) {
-		make_ready(piece, piece->ready_begin * SLAB_CHUNK);
+	if (make_ready(piece, piece->ready_begin * SLAB_CHUNK))
 		piece->gap = true;
-	}
 	piece->ready_begin++;
 	if (piece->gap && piece->ready_begin == piece->ready_end) {
 		piece->gap = false;
@@ -380,8 +379,8 @@ static void cut(struct byte_slab *a, struct slab *s, size_t npages)
 	struct slab_piece *piece = piece_of(s);
 
 	count_used(a, piece, npages);
-	make_ready(piece, s->page);
-	close_gap(a, piece);
+	if (!make_ready(piece, s->page))
+		close_gap(a, piece);
 	cut_front(a, piece, s, npages);
 	mark_used(s, npages);
 	piece->slabs[s->page] = s;
