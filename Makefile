@@ -326,16 +326,29 @@ fuzz-mm: $(FUZZ_TARGETS:%=$(FUZZ_DIR)/%)
 
 # --- Worst case ---------------------------------------------------------------
 
-# Instructions of the worst operations of TLSF, counted one by one, against their bounds.
+# Instructions of the worst operations of TLSF and of the facade, counted one by one, against their
+# bounds.
+WORST_NEEDS := tests/worst/count.c tests/worst/count.h tests/host/mm_port_host.c $(SRC_mm) \
+	       $(wildcard mm/*.h mm/include/mm/*.h)
+
 worst-test: worst-test-0 worst-test-1
 
-worst-test-0 worst-test-1: worst-test-%: build/worst/tlsf-%
-	$(Q)$<
+worst-test-0 worst-test-1: worst-test-%: build/worst/tlsf-% build/worst/global-%
+	$(Q)build/worst/tlsf-$*
+	$(Q)build/worst/global-$*
 
-build/worst/tlsf-%: tests/worst/tlsf_worst.c mm/byte_tlsf.c mm/bits.c mm/fault.c tests/host/mm_port_host.c $(wildcard mm/*.h mm/include/mm/*.h)
+define worst_program
 	$(call say,HOSTCC,$@)
 	@mkdir -p $(@D)
-	$(Q)$(HOSTCC) $(WARN) -O2 -DMM_HARDEN=$* -DMM_FAST_BITS=1 -Imm/include -Itests/host -o $@ $(filter %.c,$^) -lpthread
+	$(Q)$(HOSTCC) $(WARN) -O2 -DMM_HARDEN=$* -DMM_FAST_BITS=1 \
+		-DMM_GLOBAL_ENGINE=byte_tlsf_ops -Imm/include -Itests/host -o $@ $(filter %.c,$^) -lpthread
+endef
+
+build/worst/tlsf-%: tests/worst/tlsf_worst.c $(WORST_NEEDS)
+	$(worst_program)
+
+build/worst/global-%: tests/worst/global_worst.c $(WORST_NEEDS)
+	$(worst_program)
 
 .PHONY: worst-test worst-test-0 worst-test-1
 
@@ -630,7 +643,7 @@ Mica: a bare-metal mini-kernel around a memory library.
   make kernel          build the kernel of ARCH
   make host-test       the self-tests on this machine, under sanitizers (FILTER='mm/*')
   make inject-test     the same, with every allocation failing once
-  make worst-test      instructions of TLSF's worst operations, against their bounds
+  make worst-test      instructions of the worst operations, against their bounds
   make misuse-test     each misuse on each engine and level, against docs/memory.md
   make fuzz-mm         libFuzzer on the engines, the pages and the facade (FUZZ_SECONDS=10)
   make coverage        lines and branches of mm/ that the tests take

@@ -46,10 +46,12 @@
  *
  * Worst case. No step is repeated for orders, blocks or pieces, but for levels, of which a piece
  * of 250 MiB has four: a request settles each node on the way down to it and along its last
- * part, a free on the way up. Pieces are found in a tree by address. On recorded traces the usual
+ * part, a free on the way up. Pieces are found in a tree by address, those that some bits of the
+ * address led to before at once. On recorded traces the usual
  * operation takes 30 instructions and the slowest 640 to 1,100, those of megabytes that end
  * in the middle of a granule. A request that would fail costs in addition the release of
- * what is parked, 15 runs of each length at most, and a look at TIGHT_NODES nodes.
+ * what is parked, 15 runs of each length at most, unless the user has that done in parts
+ * (settle), and a look at TIGHT_NODES nodes.
  *
  * Memory. On the recorded traces a region of 1.25 times the peak suffices, and as much
  * on synthetic ones, for the exact length is taken, the tightest node first, and of nodes that fit
@@ -86,6 +88,8 @@
 #define SLACK	      0xca
 #define AUDIT_PERIOD  64u
 #define REFILL	      8u
+#define SEEN_BYTES    ((size_t)1 << 20) /* neighbours whose piece is looked up in the same place */
+#define SETTLE_RUNS   8u
 #define TIGHT_NODES   64u
 
 #define likely(x)   __builtin_expect(!!(x), 1)
@@ -421,14 +425,28 @@ static void piece_recall(struct byte_buddy *h, struct buddy_piece *piece)
 	h->written = piece->written;
 }
 
+/* Addresses with the same bits were in this piece when they were last searched for. */
 static __attribute__((noinline)) bool piece_switch(struct byte_buddy *h, uintptr_t addr)
 {
-	struct buddy_piece *piece = piece_search(h, addr);
+	struct buddy_piece **seen = &h->seen[addr / SEEN_BYTES % BUDDY_SEEN], *piece = *seen;
 
-	if (!piece)
-		return false;
+	if (!piece || !piece_has(piece, addr)) {
+		piece = piece_search(h, addr);
+		if (!piece)
+			return false;
+		*seen = piece;
+	}
 	piece_recall(h, piece);
 	return true;
+}
+
+static void piece_forget(struct byte_buddy *h, const struct buddy_piece *piece)
+{
+	h->first = h->span = 0;
+	h->recent = NULL;
+	for (unsigned int i = 0; i < BUDDY_SEEN; i++)
+		if (h->seen[i] == piece)
+			h->seen[i] = NULL;
 }
 
 /* Pre: it is in one. */
@@ -1199,19 +1217,6 @@ static inline void unpark(struct byte_buddy *h, uintptr_t addr, size_t units)
 		granule_in(h->granules, addr)->used |= bit_at(child_index(0, addr));
 }
 
-/* Everything that waits for something, so that it is merged. */
-static void merge_all(struct byte_buddy *h)
-{
-	for (unsigned int units = 1; units < BUDDY_PARKED_UNITS; units++) {
-		while (h->depth[units]) {
-			uintptr_t addr = h->parked[units][h->depth[units]--];
-
-			release(h, piece_of(h, addr), addr, units);
-		}
-	}
-	settle_all(h);
-}
-
 static size_t parked_bytes(const struct byte_buddy *h)
 {
 	size_t units = 0;
@@ -1265,6 +1270,44 @@ static void quarantine_put(struct byte_buddy *h, uintptr_t addr, size_t units)
 	h->held[slot] = addr;
 	h->held_bytes += units << UNIT_SHIFT;
 	h->held_next = (slot + 1) % BUDDY_QUARANTINE;
+}
+
+/* --- Everything that waits for something is merged, all of it or a part ------------------- */
+
+/* Some of the parked runs of a length. */
+static unsigned int settle_runs(struct byte_buddy *h, unsigned int units)
+{
+	unsigned int n = 0;
+
+	for (; h->depth[units] && n < SETTLE_RUNS; n++) {
+		uintptr_t addr = h->parked[units][h->depth[units]--];
+
+		release(h, piece_of(h, addr), addr, units);
+	}
+	return n;
+}
+
+/* Two parts are the runs of a length, where there are any; the last one is the granules. */
+static unsigned int buddy_settle(struct byte_alloc *a, unsigned int part)
+{
+	struct byte_buddy *h = buddy_of(a);
+
+	if (!part)
+		quarantine_flush(h);
+	for (; part < 2 * BUDDY_PARKED_UNITS; part++)
+		if (h->depth[part / 2] && settle_runs(h, part / 2))
+			return part + 1;
+	settle_all(h);
+	return 0;
+}
+
+static void merge_all(struct byte_buddy *h)
+{
+	unsigned int part = 0;
+
+	do
+		part = buddy_settle(&h->base, part);
+	while (part);
 }
 
 static const void *buddy_check(const struct byte_alloc *a);
@@ -1449,8 +1492,8 @@ static bool buddy_take_free(struct byte_alloc *a, void **start, size_t *nbytes)
 	struct byte_buddy *h = buddy_of(a);
 	struct buddy_piece *piece;
 
-	quarantine_flush(h);
-	merge_all(h);
+	if (!h->base.in_parts)
+		merge_all(h);
 	if (!h->empty_pieces)
 		return false;
 	piece = piece_from(h, 0);
@@ -1459,8 +1502,7 @@ static bool buddy_take_free(struct byte_alloc *a, void **start, size_t *nbytes)
 	nodes_unlink(h, piece, piece->top, piece->first);
 	tree_remove(&h->pieces, piece);
 	h->empty_pieces--;
-	h->first = h->span = 0;
-	h->recent = NULL;
+	piece_forget(h, piece);
 	*start = piece->start;
 	*nbytes = piece->nbytes;
 	return true;
@@ -1603,7 +1645,8 @@ static bool find_spot_hard(struct byte_buddy *h, unsigned int least, size_t unit
 {
 	if (find_spot(h, least, s))
 		return true;
-	quarantine_flush(h);
+	if (h->base.in_parts)
+		return false;
 	merge_all(h);
 	return find_spot(h, least, s) || find_tight(h, units, align, s);
 }
@@ -1686,7 +1729,8 @@ void *byte_buddy_alloc_fast(struct byte_alloc *a, size_t size, size_t align, uns
 	if (MM_HARDEN >= 2 || unlikely(units >= NODE_CHILDREN || align > UNIT))
 		return NULL;
 	addr = parked_run(h, units);
-	if (unlikely(addr - h->first >= h->span))
+	if (unlikely(MM_HARDEN ? addr - h->first >= h->span
+			       : !addr)) /* no run, or no marks of it */
 		return NULL;
 	unpark(h, addr, units);
 	return (void *)addr;
@@ -2178,6 +2222,7 @@ const struct byte_ops byte_buddy_ops = {
 	.dealloc = buddy_dealloc,
 	.resize = buddy_resize,
 	.grow_size = buddy_grow_size,
+	.settle = buddy_settle,
 	.take_free = buddy_take_free,
 	.block_size = buddy_block_size,
 	.total_bytes = buddy_total_bytes,

@@ -86,6 +86,7 @@
 #define SLABS_TO_DOUBLE 4u  /* of a class: from there on they are larger, */
 #define SLABS_TO_SPARE	8u  /* and from here on a few free objects may lie idle */
 #define INBOX_BATCH	8u
+#define COLLECT_BATCH	8u
 #define PLACE_BYTES	(1u << 20) /* neighbours whose window is looked up in the same place */
 #define END		(MM_HARDEN ? (uintptr_t)0x51ab0e4d51ab0e4d : 0) /* behind the last object */
 #define NEVER		UINT32_MAX
@@ -388,13 +389,12 @@ static __attribute__((noinline)) void left_event(struct byte_slab *a, struct sla
 		return;
 	case SLAB_FULL:
 		list_partial(c, s, s->enough);
-		return;
-	default:
-		if (s->next == s)
-			return;
-		partial_remove(c, s);
-		release(a, c, s);
+		break;
 	}
+	if (s->left || s->next == s)
+		return;
+	partial_remove(c, s);
+	release(a, c, s);
 }
 
 static inline void free_own(struct byte_slab *a, struct slab_cpu *c, struct slab *s, void *p)
@@ -770,20 +770,21 @@ static void give_up_active(struct byte_slab *a, struct slab_cpu *c, size_t class
 	list_partial(c, s, length);
 }
 
-/* The slab that was kept when it became empty is anywhere on the list. */
+/* A slab is kept when it becomes empty and no other is listed: so it is the first. */
 static void give_up_partial(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
-	struct slab *s = c->partial[class], *last = s ? s->prev : NULL;
+	struct slab *s = c->partial[class];
 
-	while (s) {
-		struct slab *next = s == last ? NULL : s->next;
+	if (!s || s->left)
+		return;
+	partial_remove(c, s);
+	release(a, c, s);
+}
 
-		if (!s->left) {
-			partial_remove(c, s);
-			release(a, c, s);
-		}
-		s = next;
-	}
+static void give_up_class(struct byte_slab *a, struct slab_cpu *c, size_t class)
+{
+	give_up_active(a, c, class);
+	give_up_partial(a, c, class);
 }
 
 /* An owner parts with all that is free: what waits, and slabs that are empty. */
@@ -791,10 +792,8 @@ static void give_up(struct byte_slab *a, struct slab_cpu *c)
 {
 	flush_quarantine(a, c);
 	drain_all(a, c);
-	for (size_t class = 0; class < NCLASSES; class ++) {
-		give_up_active(a, c, class);
-		give_up_partial(a, c, class);
-	}
+	for (size_t class = 0; class < NCLASSES; class ++)
+		give_up_class(a, c, class);
 }
 
 typedef const void *(*span_fn)(const struct byte_slab *a, const struct slab *s, void *ctx);
@@ -826,6 +825,11 @@ static const void *list_idle(const struct byte_slab *a, const struct slab *span,
 	return NULL;
 }
 
+static void ask_others(struct byte_slab *a, const struct slab_cpu *c)
+{
+	__atomic_store_n(&a->asked, ~((uint64_t)1 << c->index), __ATOMIC_RELAXED);
+}
+
 /*
  * Make pages free. The CPU that we run on gives up what it can; the other CPUs
  * are asked, and do it when they next leave their fast path.
@@ -833,7 +837,7 @@ static const void *list_idle(const struct byte_slab *a, const struct slab *span,
 static void trim(struct byte_slab *a, struct slab_cpu *c)
 {
 	give_up(a, c);
-	__atomic_store_n(&a->asked, ~((uint64_t)1 << c->index), __ATOMIC_RELAXED);
+	ask_others(a, c);
 	collect(a, SIZE_MAX);
 }
 
@@ -857,6 +861,8 @@ static void *alloc_object(struct byte_slab *a, struct slab_cpu *c, size_t class)
 		return p;
 	if (!slab_new(a, c, class, pages_of_next(c, class)) &&
 	    !slab_new(a, c, class, classes[class].npages)) {
+		if (a->base.in_parts)
+			return NULL;
 		if (c->slabs[class] >= SLABS_TO_SPARE)
 			each_span(a, list_idle, c);
 		trim(a, c);
@@ -883,7 +889,7 @@ static void *alloc_run(struct byte_slab *a, struct slab_cpu *c, size_t size, siz
 		align = MM_PAGE_SIZE;
 	collect(a, 1);
 	s = slab_span_get(a, npages, align);
-	if (unlikely(!s)) {
+	if (unlikely(!s && !a->base.in_parts)) {
 		trim(a, c);
 		s = slab_span_get(a, npages, align);
 	}
@@ -1309,13 +1315,35 @@ static size_t byte_slab_grow_size(const struct byte_alloc *base, size_t size, si
 	return (npages + extra / MM_PAGE_SIZE + 2) * MM_PAGE_SIZE;
 }
 
+/* Of this CPU; the others are asked with the first part. A class that has no slab is no part. */
+static unsigned int byte_slab_settle(struct byte_alloc *base, unsigned int part)
+{
+	struct byte_slab *a = slab_of(base);
+	unsigned int cpu;
+	unsigned long pin = mm_port_pin(&cpu);
+	struct slab_cpu *c = cpu_of(a, cpu);
+
+	if (!part) {
+		flush_quarantine(a, c);
+		ask_others(a, c);
+	}
+	drain_inbox(a, c);
+	while (part < NCLASSES && !c->slabs[part])
+		part++;
+	if (part < NCLASSES)
+		give_up_class(a, c, part++);
+	collect(a, COLLECT_BATCH);
+	mm_port_unpin(pin, cpu);
+	return part < NCLASSES ? part : 0;
+}
+
 static bool byte_slab_take_free(struct byte_alloc *base, void **start, size_t *nbytes)
 {
 	struct byte_slab *a = slab_of(base);
 	unsigned int cpu;
 	unsigned long pin;
 
-	if (a->total_nbytes && !a->free_pieces) {
+	if (a->total_nbytes && !a->free_pieces && !a->base.in_parts) {
 		pin = mm_port_pin(&cpu);
 		trim(a, cpu_of(a, cpu));
 		mm_port_unpin(pin, cpu);
@@ -1494,7 +1522,8 @@ static bool count_intact(const struct byte_slab *a, const struct slab *s)
 {
 	switch (state_of(s)) {
 	case SLAB_PARTIAL:
-		return list_length(a, s) + s->left == s->carved;
+		return list_length(a, s) + s->left == s->carved &&
+		       (s->left || a->room[owner_of(s)].cpu.partial[s->class] == s);
 	case SLAB_FULL:
 		return s->carved == s->count && list_length(a, s) + s->left == s->enough;
 	default:
@@ -1533,6 +1562,7 @@ const struct byte_ops byte_slab_ops = {
 	.alloc_local = byte_slab_alloc_local,
 	.dealloc_local = byte_slab_dealloc_local,
 	.grow_size = byte_slab_grow_size,
+	.settle = byte_slab_settle,
 	.take_free = byte_slab_take_free,
 	.block_size = byte_slab_block_size,
 	.total_bytes = byte_slab_total_bytes,

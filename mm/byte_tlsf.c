@@ -32,7 +32,8 @@
  * released. An allocation looks for its size in all places of the set. Two thirds of all
  * allocations of the traces at hand are served from there, in about 25 instructions, and their
  * frees in about as many. When a request finds no block in the lists, what is kept is released,
- * set by set, until one is found: TLSF_KEPT blocks at most, so that bounds it.
+ * set by set, until one is found: TLSF_KEPT blocks at most, so that bounds it. Or the user has it
+ * released in parts (settle), between which he may let others in or find memory elsewhere.
  *
  * Pieces. Each is a separate stretch of memory that is never merged with another, so that it
  * can go back. Behind its last block the map has a live one that is never freed, so merging
@@ -58,45 +59,47 @@
  * sequences.
  *
  * Shortcomings. A request that finds the lists empty may cost tens of thousands of instructions
- * once, for what is kept. A pointer of a piece that is not remembered costs a search in the tree,
- * log2 of the number of pieces. Adding and removing a piece is linear in their number; and the
- * first one, of up to 256 MiB, has its map cleared when it comes. At level 1 a size that is wrong
- * by less than a unit, or an alignment that leads to the same size, is taken for right; so is, for
- * blocks over 8 KiB, one that ends exactly where a later block does with no boundary in the first
- * 8 KiB nor in the last 512 bytes. An overflow into a live block is not noticed below level 2, for
- * there is no metadata in its way. What is in a dropped list, and a block between broken ones, is
- * lost. The map takes 3.1 % of memory, and levels 2 and 3 time in proportion to the size.
+ * once, for what is kept, unless it is settled in parts. A pointer of a piece that is not
+ * remembered costs a search in the tree, log2 of the number of pieces. Adding and removing a piece
+ * is linear in their number; and the first one, of up to 256 MiB, has its map cleared when it
+ * comes. At level 1 a size that is wrong by less than a unit, or an alignment that leads to the
+ * same size, is taken for right; so is, for blocks over 8 KiB, one that ends exactly where a later
+ * block does with no boundary in the first 8 KiB nor in the last 512 bytes. An overflow into a live
+ * block is not noticed below level 2, for there is no metadata in its way. What is in a dropped
+ * list, and a block between broken ones, is lost. The map takes 3.1 % of memory, and levels 2 and 3
+ * time in proportion to the size.
  */
 #include <mm/byte_tlsf.h>
 
 #include "bits.h"
 
-#define UNIT	     ((size_t)8)
-#define MIN_BLOCK    (3 * UNIT) /* the least that can be in a list, and that a request takes */
-#define TAIL	     (MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
-#define LINEAR	     ((size_t)1024) /* sizes below have lists of their own */
-#define COL_LOG	     6u
-#define NLISTS	     ((size_t)TLSF_ROWS * TLSF_COLS)
-#define BLOCK_LIMIT  ((size_t)1 << (TLSF_ROWS + 8))
-#define SCAN_DEPTH   4u
-#define CELL_SHIFT   9u /* a cell of the map tells of 512 bytes */
-#define CELL_SPAN    ((size_t)1 << CELL_SHIFT)
-#define FRAME_SHIFT  15u /* a frame is a run of cells that are cleared together */
-#define FRAME_SPAN   ((size_t)1 << FRAME_SHIFT)
-#define FRAME_BYTES  (sizeof(struct tlsf_cell) << (FRAME_SHIFT - CELL_SHIFT))
-#define EAGER_FIRST  ((size_t)256 << 20) /* a piece whose map is cleared at once: the first */
-#define EAGER_LATER  ((size_t)256 << 10) /* and another */
-#define SEEN_SHIFT   19u /* the pieces of so many neighbouring bytes share a place */
-#define ADVANCE_MAX  2	 /* frames that the frontier passes at once */
-#define KEPT_MAX     MM_PAGE_SIZE
-#define TOP_BIT	     ((uint64_t)1 << 63)
-#define SLACK	     0xca
-#define POISON	     0xdfdfdfdfdfdfdfdfu
-#define LOOK_BACK    16u /* cells, to tell a double free */
-#define LOOK_AHEAD   16	 /* cells, to tell a wrong size */
-#define AUDIT_PERIOD 64u
-#define COLD	     static __attribute__((noinline))
-#define HOT	     static inline __attribute__((always_inline))
+#define UNIT	      ((size_t)8)
+#define MIN_BLOCK     (3 * UNIT) /* the least that can be in a list, and that a request takes */
+#define TAIL	      (MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
+#define LINEAR	      ((size_t)1024) /* sizes below have lists of their own */
+#define COL_LOG	      6u
+#define NLISTS	      ((size_t)TLSF_ROWS * TLSF_COLS)
+#define BLOCK_LIMIT   ((size_t)1 << (TLSF_ROWS + 8))
+#define SCAN_DEPTH    4u
+#define CELL_SHIFT    9u /* a cell of the map tells of 512 bytes */
+#define CELL_SPAN     ((size_t)1 << CELL_SHIFT)
+#define FRAME_SHIFT   15u /* a frame is a run of cells that are cleared together */
+#define FRAME_SPAN    ((size_t)1 << FRAME_SHIFT)
+#define FRAME_BYTES   (sizeof(struct tlsf_cell) << (FRAME_SHIFT - CELL_SHIFT))
+#define EAGER_FIRST   ((size_t)256 << 20) /* a piece whose map is cleared at once: the first */
+#define EAGER_LATER   ((size_t)256 << 10) /* and another */
+#define SEEN_SHIFT    19u /* the pieces of so many neighbouring bytes share a place */
+#define ADVANCE_MAX   2	  /* frames that the frontier passes at once */
+#define KEPT_MAX      MM_PAGE_SIZE
+#define TOP_BIT	      ((uint64_t)1 << 63)
+#define SLACK	      0xca
+#define POISON	      0xdfdfdfdfdfdfdfdfu
+#define LOOK_BACK     16u /* cells, to tell a double free */
+#define LOOK_AHEAD    16  /* cells, to tell a wrong size */
+#define SETTLE_BLOCKS 8u  /* at least, in a part, if so many are kept */
+#define AUDIT_PERIOD  64u
+#define COLD	      static __attribute__((noinline))
+#define HOT	      static inline __attribute__((always_inline))
 
 /* 64 units of memory, a bit each. Between two blocks there is a boundary: its unit is the first
  * of a live block, or exactly one of its sides is free. No other unit has a bit. */
@@ -783,24 +786,35 @@ static inline void kept_replace(struct byte_tlsf *h, struct tlsf_kept *k, uintpt
 	kept_release(h, old.start, old.nbytes);
 }
 
-/* Release what is kept from place i on, up to the end of the set. False: nothing was. */
-static bool kept_flush_set(struct byte_tlsf *h, unsigned int i)
+/* Release what is kept in a set: so many blocks. */
+static unsigned int kept_flush_set(struct byte_tlsf *h, unsigned int set)
 {
-	bool any = false;
+	unsigned int n = 0;
 
-	do {
-		if (kept_at(h, i)->nbytes) {
-			kept_replace(h, kept_at(h, i), 0, 0);
-			any = true;
+	for (struct tlsf_kept *k = h->sets[set].way, *end = k + TLSF_WAYS; k < end; k++)
+		if (k->nbytes) {
+			kept_replace(h, k, 0, 0);
+			n++;
 		}
-	} while (++i % TLSF_WAYS);
-	return any;
+	return n;
+}
+
+static unsigned int tlsf_settle(struct byte_alloc *a, unsigned int part)
+{
+	unsigned int n = 0;
+
+	while (part < TLSF_SETS && n < SETTLE_BLOCKS)
+		n += kept_flush_set(tlsf_of(a), part++);
+	return part < TLSF_SETS ? part : 0;
 }
 
 COLD void kept_flush(struct byte_tlsf *h)
 {
-	for (unsigned int i = 0; i < TLSF_KEPT; i += TLSF_WAYS)
-		(void)kept_flush_set(h, i);
+	unsigned int part = 0;
+
+	do
+		part = tlsf_settle(&h->base, part);
+	while (part);
 }
 
 static size_t kept_bytes(const struct byte_tlsf *h)
@@ -1004,8 +1018,8 @@ COLD struct tlsf_block *find_after_flush(struct byte_tlsf *h, size_t need, size_
 {
 	struct tlsf_block *b = NULL;
 
-	for (unsigned int i = 0; !b && i < TLSF_KEPT; i += TLSF_WAYS)
-		if (kept_flush_set(h, i))
+	for (unsigned int set = 0; !b && set < TLSF_SETS; set++)
+		if (kept_flush_set(h, set))
 			b = find_large(h, need, align);
 	return b;
 }
@@ -1016,7 +1030,7 @@ COLD void *alloc_large(struct byte_tlsf *h, size_t need, size_t size, size_t ali
 	struct tlsf_block *b = find_large(h, need, align);
 	size_t gap;
 
-	if (!b) /* memory is out only when nothing is kept back */
+	if (!b && !h->base.in_parts) /* memory is out only when nothing is kept back */
 		b = find_after_flush(h, need, align);
 	if (!b)
 		return NULL;
@@ -1501,7 +1515,8 @@ static bool tlsf_take_free(struct byte_alloc *a, void **start, size_t *nbytes)
 	struct tlsf_piece *piece;
 	struct tlsf_block *b;
 
-	kept_flush(h);
+	if (!h->base.in_parts)
+		kept_flush(h);
 	piece = h->empty;
 	if (!piece)
 		return false;
@@ -1662,6 +1677,7 @@ const struct byte_ops byte_tlsf_ops = {
 	.dealloc = byte_tlsf_dealloc,
 	.resize = tlsf_resize,
 	.grow_size = tlsf_grow_size,
+	.settle = tlsf_settle,
 	.take_free = tlsf_take_free,
 	.block_size = tlsf_block_size,
 	.total_bytes = tlsf_total_bytes,

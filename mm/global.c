@@ -33,10 +33,16 @@
  * memory, so a lost race is not a failure. The new piece is added and the
  * request served under one hold of the heap lock, so nobody can take it away.
  *
- * Shrinking. A free that leaves fewer bytes in use than a quarter of the heap looks
- * for wholly free pieces, and gives them back while three quarters of the heap are
- * free. The next look is at half of what was in use at this one, until the heap
- * grows, so there are few looks, however long a piece stays in use. As growth at most
+ * What engines hold back. They merge late, in parts (byte_ops.settle), each under a hold of the
+ * lock of its own, so that neither growing nor shrinking keeps interrupts off for long. A
+ * request that finds nothing has one part merged, then the heap grows; only when there are no
+ * pages are all parts merged, and at last, under one hold, what was freed meanwhile.
+ *
+ * Shrinking. A free that leaves fewer bytes in use than a quarter of the heap makes a step: a
+ * part is merged, or, when all are, one wholly free piece goes back. So do the frees that follow,
+ * until a step finds no piece. Then the next step is at half of what is in use, or when the heap
+ * has grown, so there are few looks, however long a piece stays in use. When nothing is in use
+ * all steps are made at once. As growth at most
  * doubles the heap, there is always a factor of two between giving back and taking
  * again; a heap as small as 128 KiB and the first step gives nothing back, and MIN_HEAP_SIZE is
  * kept. Under the lock the sum of what is in use is at hand. Where CPUs free without it, their
@@ -244,8 +250,8 @@ ALWAYS_INLINE bool count_locked_free(struct global_allocator *g, size_t nbytes)
 }
 
 /* `state` is of the heap lock, which is given up. */
-static enum mm_fault_kind free_unlock(struct global_allocator *g, void *p, struct layout l,
-				      unsigned long state)
+ALWAYS_INLINE enum mm_fault_kind free_unlock(struct global_allocator *g, void *p, struct layout l,
+					     unsigned long state)
 {
 	const struct byte_ops *ops = engine_of(g);
 	enum mm_fault_kind fault = ops->dealloc(heap_of(g), p, l.size, l.align);

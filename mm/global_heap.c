@@ -33,6 +33,7 @@ static enum alloc_result add_piece(struct global_allocator *g, virt_addr_t piece
 	if (g->small_limit)
 		return heap->ops->add_memory(heap, virt_ptr(piece), nbytes);
 	heap->ops = engine_of(g);
+	heap->in_parts = true;
 	if (heap->ops->init(heap, virt_ptr(piece), nbytes) != ALLOC_OK)
 		return ALLOC_NO_MEMORY;
 	__atomic_store_n(&g->small_limit, GLOBAL_LARGE_SIZE, __ATOMIC_RELEASE);
@@ -122,15 +123,47 @@ static void *grow_for(struct global_allocator *g, struct layout l)
 	return add_and_alloc(g, piece, req.npages, l);
 }
 
+/*
+ * A part of what the engine holds back is merged, and the request tried again; others may have
+ * the lock between two parts.
+ */
+static void *settle_and_alloc(struct global_allocator *g, struct layout l, unsigned int *part)
+{
+	unsigned long state = mm_port_lock(&g->heap_lock);
+
+	*part = g->small_limit ? engine_of(g)->settle(heap_of(g), *part) : 0;
+	return global_heap_alloc_unlock(g, l.size, l.align, state);
+}
+
+/* There are no pages: the request fails only when nothing is held back. */
+static void *settle_all_and_alloc(struct global_allocator *g, struct layout l)
+{
+	unsigned long state;
+	unsigned int part = 0;
+	void *p;
+
+	do
+		p = settle_and_alloc(g, l, &part);
+	while (!p && part);
+	if (p)
+		return p;
+	state = mm_port_lock(&g->heap_lock);
+	heap_of(g)->in_parts = false;
+	p = g->small_limit ? engine_of(g)->alloc(heap_of(g), l.size, l.align) : NULL;
+	heap_of(g)->in_parts = true;
+	return global_heap_unlock(g, p, l.size, state);
+}
+
 void *global_heap_grow(struct global_allocator *g, struct layout l)
 {
 	unsigned long state = mm_port_lock(&g->grow_lock);
-	void *p = global_heap_alloc_unlock(g, l.size, l.align, mm_port_lock(&g->heap_lock));
+	unsigned int part = 0;
+	void *p = settle_and_alloc(g, l, &part); /* and somebody else may have grown it */
 
 	if (!p)
-		p = grow_for(g, l); /* nobody else has grown it meanwhile */
+		p = grow_for(g, l);
 	mm_port_unlock(&g->grow_lock, state);
-	return p;
+	return p ? p : settle_all_and_alloc(g, l);
 }
 
 enum alloc_result global_heap_start(struct global_allocator *g)
@@ -188,19 +221,32 @@ bool global_heap_trim_due(struct global_allocator *g, struct global_cpu *c, size
 
 static bool has_slack(struct global_allocator *g)
 {
-	struct byte_alloc *heap = heap_of(g);
-	size_t total = heap->ops->total_bytes(heap);
+	size_t total = engine_of(g)->total_bytes(heap_of(g));
 
-	return total > g->kept_bytes && heap->ops->available_bytes(heap) > total / 4 * 3;
+	return total > g->kept_bytes && global_heap_used(g) < total / 4;
 }
 
+/* Merge a part of what the engine holds back. False: that was the last one. */
+static bool settle_part(struct global_allocator *g, unsigned int *part)
+{
+	unsigned long state = mm_port_lock(&g->heap_lock);
+
+	*part = g->small_limit ? engine_of(g)->settle(heap_of(g), *part) : 0;
+	mm_port_unlock(&g->heap_lock, state);
+	return *part;
+}
+
+/* With `all` what is held back is looked for once more: it was settled, so there is little. */
 static bool take_free_piece(struct global_allocator *g, bool all, void **start, size_t *nbytes)
 {
 	struct byte_alloc *heap = heap_of(g);
 	unsigned long state = mm_port_lock(&g->heap_lock);
-	bool taken = g->small_limit && (all || has_slack(g)) &&
-		     heap->ops->take_free(heap, start, nbytes);
+	bool taken;
 
+	heap->in_parts = !all;
+	taken = g->small_limit && (all || has_slack(g)) &&
+		heap->ops->take_free(heap, start, nbytes);
+	heap->in_parts = true;
 	if (!taken)
 		set_trim_limit(g, global_heap_used(g) / 2);
 	mm_port_unlock(&g->heap_lock, state);
@@ -216,17 +262,64 @@ static bool heap_is_empty(struct global_allocator *g)
 	return empty;
 }
 
-void global_heap_trim(struct global_allocator *g, bool all)
+/* False: there is none. */
+static bool give_back_piece(struct global_allocator *g, bool all)
 {
 	unsigned long state = mm_port_lock(&g->grow_lock);
 	void *start;
 	size_t nbytes;
+	bool taken = take_free_piece(g, all, &start, &nbytes);
 
-	while (take_free_piece(g, all, &start, &nbytes)) {
+	if (taken) {
 		global_discard(g, virt_addr(start), nbytes >> MM_PAGE_SHIFT);
 		global_put_own_pages(g, virt_addr(start), nbytes >> MM_PAGE_SHIFT);
-	}
-	if (!all && heap_is_empty(g))
+	} else if (!all && heap_is_empty(g)) {
 		(void)global_heap_start(g); /* else the next request does */
+	}
 	mm_port_unlock(&g->grow_lock, state);
+	return taken;
+}
+
+static void trim_all(struct global_allocator *g)
+{
+	unsigned int part = 0;
+
+	while (settle_part(g, &part))
+		;
+	while (give_back_piece(g, true))
+		;
+}
+
+/*
+ * A part is merged or, when all of them were, a piece goes back. False: there is no piece. The
+ * part is nobody's: a step too many or too few does no harm.
+ */
+static bool trim_step(struct global_allocator *g)
+{
+	unsigned int part = (unsigned int)mm_load_relaxed(&g->trim_part);
+
+	if (part != GLOBAL_SETTLED) {
+		bool more = settle_part(g, &part);
+
+		mm_store_relaxed(&g->trim_part, more ? part : GLOBAL_SETTLED);
+		if (more)
+			return true;
+	}
+	if (give_back_piece(g, false))
+		return true;
+	mm_store_relaxed(&g->trim_part, 0);
+	return false;
+}
+
+/*
+ * By itself the heap shrinks a step at a time: the frees that follow make the others, as less is
+ * in use than the limit until a step finds no piece. What nobody uses any more goes back at once.
+ */
+void global_heap_trim(struct global_allocator *g, bool all)
+{
+	if (all)
+		trim_all(g);
+	else
+		while (trim_step(g) && !global_heap_used(g))
+			;
 }

@@ -84,7 +84,7 @@ done
 job host "host tests, debug" make host-test DEBUG=1 HB=build/host-debug
 job host "host tests, clang" make host-test HOSTCC=clang HB=build/host-clang
 job host "host tests, threads under TSan" make host-test HOST_SAN=thread FILTER='mm/*threads*'
-job step "worst operations of TLSF" make worst-test
+job step "worst operations" make worst-test
 job step "library and its embedding" make embed-test
 job step "programs over the preloaded malloc" make preload-test
 job step "fuzzers, 3 s each" make fuzz-mm FUZZ_SECONDS=3

@@ -381,6 +381,54 @@ SELFTEST(mm, engines_any_length)
 	each_engine(check_any_length, POOL);
 }
 
+static int settle_checked(struct byte_alloc *a)
+{
+	unsigned int part = 0;
+	int parts = 0;
+
+	do {
+		part = a->ops->settle(a, part);
+		INVARIANT_OR(!a->ops->check(a), -1);
+		parts++;
+	} while (part);
+	return parts;
+}
+
+/* Whose user settles in parts gets back what is merged, and all of it once there is no part left.
+ */
+static int check_settle(const struct byte_ops *ops, uint8_t *mem)
+{
+	enum { SLOTS = 1000 };
+	static void *blocks[SLOTS];
+	struct byte_alloc *a = start(ops, mem, POOL);
+	void *at = NULL, *large;
+	size_t nbytes = 0;
+	int parts;
+
+	CHECK_OR(a, -1);
+	a->in_parts = true;
+	for (size_t i = 0; i < SLOTS; i++)
+		CHECK_OR((blocks[i] = ops->alloc(a, 32 + i % 100 * 32, 8)), -1);
+	for (size_t i = 0; i < SLOTS; i++)
+		INVARIANT_OR(!ops->dealloc(a, blocks[i], 32 + i % 100 * 32, 8), -1);
+	CHECK_OR(!ops->used_bytes(a), -1);
+	/* At level 2 TLSF holds nothing back. */
+	CHECK_OR(MM_HARDEN >= 2 || !ops->take_free(a, &at, &nbytes), -1);
+	parts = settle_checked(a);
+	CHECK_OR(parts > (MM_HARDEN >= 2 ? 0 : 2) && parts < 600, -1);
+	large = ops->alloc(a, POOL / 8, 8);
+	CHECK_OR(large && !ops->dealloc(a, large, POOL / 8, 8), -1);
+	CHECK_OR(settle_checked(a) > 0, -1);
+	CHECK_OR(ops->take_free(a, &at, &nbytes) && at == mem && nbytes == POOL, -1);
+	CHECK_OR(!ops->total_bytes(a) && settle_checked(a) == 1, -1);
+	return 0;
+}
+
+SELFTEST(mm, engines_settle)
+{
+	each_engine(check_settle, POOL);
+}
+
 #if MM_HARDEN >= 1
 /* One way to misuse an allocator: what is passed instead of a live block of `size` at `align`. */
 struct misuse {

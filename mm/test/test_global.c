@@ -372,6 +372,46 @@ SELFTEST(mm, global_out_of_memory)
 	each_engine_on(MM_HARDEN >= 3 ? REGION / 2 : REGION, check_exhaustion);
 }
 
+/* Free one block of 50, of a chain through the blocks. Returns how many. */
+static size_t thin_out(size_t size, void **chain)
+{
+	size_t n = 0, freed = 0;
+
+	for (void **p = chain; *p; p = *p) {
+		void **victim = *p;
+
+		if (++n % 50)
+			continue;
+		*p = *victim;
+		if (!put(victim, size, 8) || !*p)
+			break;
+		freed++;
+	}
+	return freed;
+}
+
+/* Memory is full, and every block that is freed in it can be had again (of buddy, an aligned one).
+ */
+static int check_full(uint8_t *mem)
+{
+	const size_t size = MM_HARDEN >= 2 ? 56 : 64; /* 64 with what is behind it */
+	void **chain, **more;
+	size_t freed;
+
+	(void)mem;
+	(void)take_all(size, &chain);
+	freed = thin_out(size, chain);
+	CHECK_OR(freed > 100, -1);
+	CHECK_OR(take_all(size, &more) >= freed, -1);
+	CHECK_OR(give_all(size, more) && give_all(size, chain) && healthy(), -1);
+	return 0;
+}
+
+SELFTEST(mm, global_full)
+{
+	each_engine_on(MM_HARDEN >= 3 ? REGION / 2 : REGION, check_full);
+}
+
 /* What was freed goes back by itself, but for a little. */
 static int check_shrinking(uint8_t *mem)
 {

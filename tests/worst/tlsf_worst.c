@@ -1,25 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Counts the instructions of single operations of TLSF in sequences that are made to be the worst
- * for it, prints them as a histogram, and fails when one takes more than its bound. `make
- * worst-test` runs it at hardening levels 0 and 1; above, time is in proportion to the size.
- *
- * How it counts: a child does the operations; before each it stops, and its parent goes through it
- * instruction by instruction, until a flag that both see says that it is done.
+ * Single operations of TLSF in sequences that are made to be the worst for it. `make worst-test`
+ * runs it at hardening levels 0 and 1; above, time is in proportion to the size.
  */
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/ptrace.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <mm/byte_tlsf.h>
 
-#define POOL	((size_t)64 << 20)
-#define BUCKETS 16u
-#define PIECES	256u
+#include "count.h"
+
+#define POOL   ((size_t)64 << 20)
+#define PIECES 256u
 
 /* Instructions: of what the lists or the kept blocks can serve, and of the request that finds the
  * lists empty. */
@@ -39,48 +30,28 @@ enum scenario {
 	SCENARIOS
 };
 
-static const char *const names[SCENARIOS] = {"freed and asked for again",
-					     "split of a block alone in its list",
-					     "merge with both neighbours",
-					     "any alignment up to 1 MiB",
-					     "resize where it is",
-					     "each free in another of 256 pieces",
-					     "random, fragmented",
-					     "misuse, refused",
-					     "lists empty: all kept is merged"};
-
-static struct shared {
-	volatile bool counting, done;
-	volatile enum scenario scenario;
-} * shared;
+static const struct worst_row rows[SCENARIOS] = {{"freed and asked for again", BOUND},
+						 {"split of a block alone in its list", BOUND},
+						 {"merge with both neighbours", BOUND},
+						 {"any alignment up to 1 MiB", BOUND},
+						 {"resize where it is", BOUND},
+						 {"each free in another of 256 pieces", BOUND},
+						 {"random, fragmented", BOUND},
+						 {"misuse, refused", BOUND},
+						 {"lists empty: all kept is merged", BOUND_EMPTY}};
 
 static struct byte_tlsf heap;
 static struct byte_alloc *const a = &heap.base;
 static const struct byte_ops *const ops = &byte_tlsf_ops;
 static uint8_t *memory;
 
-/* --- The child -------------------------------------------------------------- */
-
-static void start_count(enum scenario s)
-{
-	shared->scenario = s;
-	raise(SIGSTOP);
-	shared->counting = true;
-}
-
-static void must(bool ok)
-{
-	if (!ok)
-		_exit(1);
-}
-
 static void *counted_alloc(enum scenario s, size_t size, size_t align)
 {
 	void *p;
 
-	start_count(s);
+	worst_begin(s);
 	p = ops->alloc(a, size, align);
-	shared->counting = false;
+	worst_end();
 	return p;
 }
 
@@ -88,9 +59,9 @@ static enum mm_fault_kind counted_free(enum scenario s, void *p, size_t size, si
 {
 	enum mm_fault_kind fault;
 
-	start_count(s);
+	worst_begin(s);
 	fault = ops->dealloc(a, p, size, align);
-	shared->counting = false;
+	worst_end();
 	return fault;
 }
 
@@ -98,9 +69,9 @@ static bool counted_resize(void *p, size_t old_size, size_t new_size)
 {
 	bool done;
 
-	start_count(RESIZE);
+	worst_begin(RESIZE);
 	done = ops->resize(a, p, old_size, 8, new_size);
-	shared->counting = false;
+	worst_end();
 	return done;
 }
 
@@ -357,105 +328,8 @@ static void run(void)
 	lists_empty();
 }
 
-/* --- The parent ------------------------------------------------------------- */
-
-struct count {
-	unsigned int n, max, bucket[BUCKETS];
-	unsigned long sum;
-};
-
-static struct count counts[SCENARIOS];
-
-static void record(unsigned int instructions)
-{
-	struct count *c = &counts[shared->scenario];
-	unsigned int i = 0;
-
-	while (i < BUCKETS - 1 && instructions >= 32u << i)
-		i++;
-	c->n++;
-	c->sum += instructions;
-	c->bucket[i]++;
-	if (instructions > c->max)
-		c->max = instructions;
-}
-
-/* The child has stopped before an operation: count, and let it run on. */
-static bool count_one(pid_t child)
-{
-	unsigned int instructions = 0;
-	bool begun = false;
-	int status;
-
-	while (!begun || shared->counting) {
-		if (ptrace(PTRACE_SINGLESTEP, child, NULL, NULL) ||
-		    waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
-			return false;
-		begun |= shared->counting;
-		instructions += shared->counting;
-	}
-	record(instructions);
-	return true;
-}
-
-/* 0: all of it was done. */
-static int follow(pid_t child)
-{
-	int status;
-
-	while (waitpid(child, &status, 0) == child && WIFSTOPPED(status)) {
-		if (WSTOPSIG(status) == SIGSTOP && shared->done && !count_one(child))
-			return -1;
-		shared->done = true;
-		if (ptrace(PTRACE_CONT, child, NULL, NULL))
-			return -1;
-	}
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-static int print(void)
-{
-	unsigned int shown = BUCKETS, failed = 0;
-
-	while (shown && !counts[EMPTY].bucket[shown - 1])
-		shown--;
-	printf("level %d\n%-34s %6s %6s %6s %6s |", MM_HARDEN, "instructions of an operation", "n",
-	       "mean", "most", "bound");
-	for (unsigned int i = 0; i < shown; i++)
-		printf(" %5s%u", "<", 32u << i);
-	for (unsigned int s = 0; s < SCENARIOS; s++) {
-		const struct count *c = &counts[s];
-		unsigned int bound = s == EMPTY ? BOUND_EMPTY : BOUND;
-
-		printf("\n%-34s %6u %6lu %6u %6u |", names[s], c->n, c->n ? c->sum / c->n : 0,
-		       c->max, bound);
-		for (unsigned int i = 0; i < shown; i++)
-			printf(" %*u", i < 2 ? 7 : i < 5 ? 8 : i < 9 ? 9 : 10, c->bucket[i]);
-		failed += c->max > bound;
-	}
-	printf("\n");
-	return failed ? 1 : 0;
-}
-
 int main(void)
 {
-	pid_t child;
-
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		      0);
 	memory = aligned_alloc(MM_MAX_ALIGN, POOL);
-	if (shared == MAP_FAILED || !memory)
-		return 2;
-	child = fork();
-	if (!child) {
-		must(!ptrace(PTRACE_TRACEME, 0, NULL, NULL));
-		raise(SIGSTOP);
-		run();
-		_exit(0);
-	}
-	if (child < 0 || follow(child)) {
-		fprintf(stderr, "tlsf_worst: an operation failed, or cannot be stepped\n");
-		return 2;
-	}
-	return print();
+	return memory ? worst_main(rows, SCENARIOS, run) : 2;
 }

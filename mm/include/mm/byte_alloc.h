@@ -21,6 +21,7 @@ struct byte_ops;
 
 struct byte_alloc {
 	const struct byte_ops *ops;
+	bool in_parts; /* its user calls settle: alloc and take_free do not do it all at once */
 };
 
 /* What a walk shows: every block of every piece of memory, used or free, in address order. */
@@ -38,7 +39,10 @@ struct byte_ops {
 	/* Add another piece; never merged with a neighbour, so that it can be taken back whole. */
 	enum alloc_result (*add_memory)(struct byte_alloc *a, void *start, size_t nbytes);
 
-	/* Pre: layout_valid. NULL when nothing fits; then no state has changed. */
+	/*
+	 * Pre: layout_valid. NULL when nothing fits, with in_parts even if something would once
+	 * what is held back is merged; then no state has changed.
+	 */
 	void *(*alloc)(struct byte_alloc *a, size_t size, size_t align);
 
 	/*
@@ -70,8 +74,14 @@ struct byte_ops {
 	size_t (*grow_size)(const struct byte_alloc *a, size_t size, size_t align);
 
 	/*
+	 * Engines hold back what was freed, unmerged, for the next request of that size. Merge a
+	 * part of it, in constant time; the first part is 0. The part after it, or 0 at the end.
+	 */
+	unsigned int (*settle)(struct byte_alloc *a, unsigned int part);
+
+	/*
 	 * Detach one wholly free piece (exactly as it was added) and return it.
-	 * False when there is none. Constant time when there is none.
+	 * False when there is none; with in_parts, what is held back counts as used.
 	 */
 	bool (*take_free)(struct byte_alloc *a, void **start, size_t *nbytes);
 

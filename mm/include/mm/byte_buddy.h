@@ -13,6 +13,7 @@ extern const struct byte_ops byte_buddy_ops;
 #define BUDDY_PARKED_DEPTH 15u
 /* Granules whose place in the lists is out of date, at most. */
 #define BUDDY_PENDING 16u
+#define BUDDY_SEEN    64u /* places by which pieces are remembered */
 /* Lists of nodes: one for each length class of each level of the tree. */
 #define BUDDY_LEVELS  7u
 #define BUDDY_CLASSES 24u
@@ -29,6 +30,7 @@ struct byte_buddy {
 	uintptr_t first, span;			/* of the piece that was used last */
 	uintptr_t granules, written;		/* where its marks and notes are */
 	struct buddy_piece *recent;		/* that piece */
+	struct buddy_piece *seen[BUDDY_SEEN];	/* by bits of an address, or NULL: was it there? */
 	struct buddy_piece *pieces;		/* a tree by address */
 	size_t empty_pieces;			/* pieces without a live or parked block */
 	size_t held_bytes;			/* in quarantine */

@@ -25,6 +25,8 @@
  */
 #define GLOBAL_LARGE_SIZE ((size_t)64 * 1024)
 
+#define GLOBAL_SETTLED (~0u) /* nothing is to be settled any more */
+
 struct reclaim_hook;
 typedef void (*discard_hook)(virt_addr_t start, size_t npages);
 
@@ -56,6 +58,7 @@ struct global_allocator {
 	size_t kept_bytes; /* a heap no larger gives nothing back by itself; under the heap lock */
 
 	struct mm_lock grow_lock; /* outermost: the heap changes its size */
+	size_t trim_part;	  /* atomic: what is settled next before pieces go back */
 
 	struct mm_lock page_lock; /* the pages, but for their local operations; and: */
 	size_t large_used_bytes;
