@@ -331,7 +331,12 @@ fuzz-mm: $(FUZZ_TARGETS:%=$(FUZZ_DIR)/%)
 WORST_NEEDS := tests/worst/count.c tests/worst/count.h tests/host/mm_port_host.c $(SRC_mm) \
 	       $(wildcard mm/*.h mm/include/mm/*.h)
 
+ifeq ($(filter x86_64%,$(shell $(HOSTCC) -dumpmachine)),)
+worst-test:
+	@echo "worst-test: only x86-64 traps after each instruction of a program: skipped"
+else
 worst-test: worst-test-0 worst-test-1
+endif
 
 worst-test-0 worst-test-1: worst-test-%: build/worst/tlsf-% build/worst/global-%
 	$(Q)build/worst/tlsf-$*

@@ -33,24 +33,20 @@ static void on_step(int signal)
 /* The trap flag; what lies below the stack pointer is the compiler's. */
 static inline void trap_on(void)
 {
-#ifdef __x86_64__
 	__asm__ volatile("lea -128(%%rsp), %%rsp\n\tpushfq\n\torq $0x100, (%%rsp)\n\tpopfq\n\t"
 			 "lea 128(%%rsp), %%rsp"
 			 :
 			 :
 			 : "memory", "cc");
-#endif
 }
 
 static inline void trap_off(void)
 {
-#ifdef __x86_64__
 	__asm__ volatile("lea -128(%%rsp), %%rsp\n\tpushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq\n\t"
 			 "lea 128(%%rsp), %%rsp"
 			 :
 			 :
 			 : "memory", "cc");
-#endif
 }
 
 void worst_begin(unsigned int which)
@@ -112,8 +108,8 @@ static int print(const struct worst_row *rows, unsigned int nrows)
 	for (unsigned int r = 0; r < nrows; r++) {
 		const struct count *c = &counts[r];
 
-		printf("\n%-38s %6u %6lu %6u %6u |", rows[r].name, c->n,
-		       c->n ? c->sum / c->n : 0, c->max, rows[r].bound);
+		printf("\n%-38s %6u %6lu %6u %6u |", rows[r].name, c->n, c->n ? c->sum / c->n : 0,
+		       c->max, rows[r].bound);
 		for (unsigned int i = 0; i < shown; i++)
 			printf(" %-8u", c->bucket[i]);
 		failed += c->max > rows[r].bound;

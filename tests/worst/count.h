@@ -2,7 +2,7 @@
 /*
  * Counts the instructions of single operations, prints them as a histogram, and fails when one
  * takes more than its bound. The processor is made to trap after each instruction, which a
- * program can have only on x86-64.
+ * program can have only on x86-64; elsewhere `make worst-test` is skipped.
  */
 #ifndef TESTS_WORST_COUNT_H
 #define TESTS_WORST_COUNT_H
