@@ -36,6 +36,7 @@ static enum alloc_result add_piece(struct global_allocator *g, virt_addr_t piece
 	heap->in_parts = true;
 	if (heap->ops->init(heap, virt_ptr(piece), nbytes) != ALLOC_OK)
 		return ALLOC_NO_MEMORY;
+	g->kept_bytes = max_size(g->kept_bytes, KEPT_HEAP_SIZE);
 	__atomic_store_n(&g->small_limit, GLOBAL_LARGE_SIZE, __ATOMIC_RELEASE);
 	__atomic_store_n(&g->fast_limit, fast_limit_of(heap->ops), __ATOMIC_RELEASE);
 	return ALLOC_OK;
