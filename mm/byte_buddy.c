@@ -73,347 +73,21 @@
  */
 #include <mm/byte_buddy.h>
 
-#include "bits.h"
+#include "byte_buddy_nodes.h"
 
-#define UNIT_SHIFT    4u
-#define UNIT	      ((size_t)1 << UNIT_SHIFT)
-#define LEVEL_SHIFT   6u /* a node has 64 children */
-#define NODE_CHILDREN 64u
-#define BANK	      2u /* the level of banks */
-#define BANK_LISTS    (BANK * BUDDY_CLASSES)
-#define NO_CLASS      BUDDY_CLASSES
-#define NO_LIST	      BUDDY_LISTS
-#define TAIL_BYTES    (MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
-#define POISON	      0xdfdfdfdfdfdfdfdfu
-#define SLACK	      0xca
-#define AUDIT_PERIOD  64u
-#define REFILL	      8u
-#define SEEN_BYTES    ((size_t)1 << 20) /* neighbours whose piece is looked up in the same place */
-#define SETTLE_RUNS   8u
-#define TIGHT_NODES   64u
-
-#define likely(x)   __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
-
-struct buddy_link {
-	struct buddy_link *next;
-	struct buddy_link **at; /* what points to this one */
-};
-
-/*
- * What is known of the 64 children of a node, a bit of each word for each:
- *   start used
- *     0    0   free
- *     1    1   a live block starts here
- *     0    1   and goes on here
- *     1    0   split: the child's own node says more. Of a unit: a parked run starts here
- *              (at level 0 these look live, as parked runs of 64 units and more do at any level)
- */
-struct marks {
-	uint64_t start, used;
-};
-
-/* Level 1: 64 granules. */
-struct chunk {
-	struct marks marks;
-	uint32_t some;			      /* bit c: granules[c] is valid, and not 0 */
-	uint8_t class;			      /* of its own free children */
-	uint8_t granule_class[NODE_CHILDREN]; /* of those that are split */
-	uint64_t granules[BUDDY_CLASSES];     /* the granules of a class */
-};
-
-/* Levels 2 and up. */
-struct node {
-	struct marks marks;
-	struct buddy_piece *piece;
-	uintptr_t base; /* where its first child lies */
-	struct buddy_link link;
-	uint8_t class;
-};
-
-/* Level 2: 64 chunks; also the sets of those that have something free below them. */
-struct bank {
-	struct node node;
-	uint64_t some; /* bit l: chunks[l] is valid, and not 0, and links[l] is in list l */
-	uint64_t chunks[BANK_LISTS];
-	struct buddy_link links[BANK_LISTS];
-};
-
-struct buddy_piece {
-	struct buddy_piece *left, *right;
-	uintptr_t first, end;	       /* what can be handed out */
-	uintptr_t written;	       /* where the byte of the chunk of address 0 would be */
-	uintptr_t granules, chunks;    /* where those of address 0 would be */
-	uintptr_t nodes[BUDDY_LEVELS]; /* the same of levels 2 and up, but for the root */
-	struct node *root;
-	unsigned int top;  /* the level of the root */
-	uintptr_t base;	   /* where its children start; they are numbered in a circle */
-	size_t live_units; /* or parked */
-	void *start;	   /* as it was given */
-	size_t nbytes;
-};
-
-static inline struct byte_buddy *buddy_of(struct byte_alloc *a)
-{
-	return (struct byte_buddy *)a;
-}
-
-static inline const struct byte_buddy *const_buddy_of(const struct byte_alloc *a)
-{
-	return (const struct byte_buddy *)a;
-}
+#define NO_LIST	     BUDDY_LISTS
+#define SLACK	     0xca
+#define AUDIT_PERIOD 64u
+#define REFILL	     8u
+#define SEEN_BYTES   ((size_t)1 << 20) /* neighbours whose piece is looked up in the same place */
+#define SETTLE_RUNS  8u
 
 static __attribute__((noinline)) void report(enum mm_fault_kind kind, const void *p)
 {
 	mm_fault_report(&(struct mm_fault){.kind = kind, .allocator = "buddy", .ptr = p});
 }
 
-/* --- Lengths, levels and classes -------------------------------------------- */
-
-static inline size_t units_for(size_t size)
-{
-	return (size + TAIL_BYTES + UNIT - 1) >> UNIT_SHIFT;
-}
-
-/* Units of one child of a node of this level, as a shift; its bytes; the node's bytes. */
-static inline unsigned int level_shift(unsigned int level)
-{
-	return LEVEL_SHIFT * level;
-}
-
-static inline uintptr_t child_bytes(unsigned int level)
-{
-	return (uintptr_t)UNIT << level_shift(level);
-}
-
-static inline uintptr_t node_bytes(unsigned int level)
-{
-	return child_bytes(level + 1);
-}
-
-/* The number of the node of this level that an address is in. */
-static inline uintptr_t node_number(unsigned int level, uintptr_t addr)
-{
-	return addr >> UNIT_SHIFT >> level_shift(level + 1);
-}
-
-static inline unsigned int child_index(unsigned int level, uintptr_t addr)
-{
-	return (unsigned int)(addr >> UNIT_SHIFT >> level_shift(level)) & (NODE_CHILDREN - 1);
-}
-
-static inline unsigned int level_for(size_t units)
-{
-	return mm_fls(units) / LEVEL_SHIFT;
-}
-
-/* Whole children that a block takes at its level, without the last part of a child. */
-static inline unsigned int whole_children(unsigned int level, size_t units)
-{
-	return (unsigned int)(units >> level_shift(level));
-}
-
-static inline bool has_tail(unsigned int level, size_t units)
-{
-	return units & (((size_t)1 << level_shift(level)) - 1);
-}
-
-/* Do the marks of a run of this length say that it is parked? Only where frees are checked. */
-static inline bool is_marked(size_t units)
-{
-	return MM_HARDEN && units < NODE_CHILDREN;
-}
-
-static inline uint64_t bit_at(unsigned int i)
-{
-	return (uint64_t)1 << i;
-}
-
-static inline uint64_t rotate_left(uint64_t word, unsigned int n)
-{
-	return word << n | word >> (-n & 63u);
-}
-
-/* The lowest n bits. Pre: n < 64. */
-static inline uint64_t low_bits(unsigned int n)
-{
-	return bit_at(n) - 1;
-}
-
-/*
- * Classes of run length in a node: 4k + s stands for 2^k + s * 2^(k-2) children, lying
- * at a multiple of 2^k. The class of n children, rounded up; 24 for all 64.
- */
-static inline unsigned int class_for(unsigned int n)
-{
-	unsigned int k = mm_fls(n);
-
-	return 4 * k + (((n - (1u << k)) * 4 + (1u << k) - 1) >> k);
-}
-
-static inline unsigned int class_length(unsigned int class)
-{
-	return (4 + class % 4) << class / 4 >> 2;
-}
-
-/* The list where a search for so many units starts. */
-static inline unsigned int list_for(size_t units)
-{
-	unsigned int level = level_for(units);
-	unsigned int n = whole_children(level, units) + has_tail(level, units);
-
-	return level * BUDDY_CLASSES + class_for(n);
-}
-
-/* Where an aligned block of 2^k children may start. */
-static const uint64_t block_starts[] = {
-	UINT64_MAX,	     0x5555555555555555u, 0x1111111111111111u,
-	0x0101010101010101u, 0x0001000100010001u, 0x0000000100000001u,
-};
-
-/* The places of free buddies of order k, from those of order k - 1. */
-static inline uint64_t merge_places(uint64_t places, unsigned int k)
-{
-	return places & places >> (1u << (k - 1)) & block_starts[k];
-}
-
-/* Where a run of this class can be taken from these free children. */
-static inline uint64_t places_of(uint64_t free, unsigned int class)
-{
-	unsigned int k = class / 4;
-	unsigned int end = 1u << k;
-	uint64_t half = 0, quarter = 0;
-
-	for (unsigned int i = 1; i <= k; i++) {
-		quarter = half;
-		half = free;
-		free = merge_places(free, i);
-	}
-	if (class & 2) {
-		free &= half >> end;
-		end += end / 2;
-	}
-	if (class & 1)
-		free &= quarter >> end;
-	return free;
-}
-
-/* The class of the longest run at the places of order k, from those of orders k - 1 and k - 2. */
-static inline unsigned int class_at(unsigned int k, uint64_t places, uint64_t half,
-				    uint64_t quarter)
-{
-	unsigned int end = 1u << k;
-	uint64_t longer = places & half >> end;
-
-	if (longer)
-		return 4 * k + 2 + !!(longer & quarter >> (end + end / 2));
-	return 4 * k + !!(places & quarter >> end);
-}
-
-/* The largest class of which there is a run; all orders at once. Pre: not all are free. */
-static inline unsigned int class_of(uint64_t free)
-{
-	uint64_t b1 = merge_places(free, 1), b2 = merge_places(b1, 2);
-	uint64_t b3 = merge_places(b2, 3), b4 = merge_places(b3, 4), b5 = merge_places(b4, 5);
-
-	if (b3) {
-		if (b5)
-			return class_at(5, b5, b4, b3);
-		return b4 ? class_at(4, b4, b3, b2) : class_at(3, b3, b2, b1);
-	}
-	if (b2)
-		return class_at(2, b2, b1, free);
-	if (b1)
-		return class_at(1, b1, free, 0);
-	return free ? 0 : NO_CLASS;
-}
-
 /* --- Pieces of memory ------------------------------------------------------- */
-
-/*
- * A tree by address, kept in shape by a second order: a parent has a higher priority than its
- * children, and priorities are as good as random (a treap).
- */
-static inline uint64_t priority(const struct buddy_piece *piece)
-{
-	return (uint64_t)(uintptr_t)piece * 0x9e3779b97f4a7c15u;
-}
-
-static void tree_insert(struct buddy_piece **at, struct buddy_piece *piece)
-{
-	struct buddy_piece **left = &piece->left, **right = &piece->right;
-	struct buddy_piece *p;
-
-	while (*at && priority(*at) > priority(piece))
-		at = piece < *at ? &(*at)->left : &(*at)->right;
-	p = *at;
-	*at = piece;
-	while (p) {
-		if (p < piece) {
-			*left = p;
-			left = &p->right;
-			p = p->right;
-		} else {
-			*right = p;
-			right = &p->left;
-			p = p->left;
-		}
-	}
-	*left = *right = NULL;
-}
-
-static void tree_remove(struct buddy_piece **at, struct buddy_piece *piece)
-{
-	struct buddy_piece *left = piece->left, *right = piece->right;
-
-	while (*at != piece)
-		at = piece < *at ? &(*at)->left : &(*at)->right;
-	while (left && right) {
-		if (priority(left) > priority(right)) {
-			*at = left;
-			at = &left->right;
-			left = left->right;
-		} else {
-			*at = right;
-			at = &right->left;
-			right = right->left;
-		}
-	}
-	*at = left ? left : right;
-}
-
-/* The first piece that ends behind this address; so piece_from(h, 0) is the first of all. */
-static struct buddy_piece *piece_from(const struct byte_buddy *h, uintptr_t addr)
-{
-	struct buddy_piece *piece = h->pieces, *found = NULL;
-
-	while (piece) {
-		bool behind = (uintptr_t)piece->start + piece->nbytes > addr;
-
-		if (behind)
-			found = piece;
-		piece = behind ? piece->left : piece->right;
-	}
-	return found;
-}
-
-static inline struct buddy_piece *piece_next(const struct byte_buddy *h,
-					     const struct buddy_piece *piece)
-{
-	return piece_from(h, (uintptr_t)piece->start + piece->nbytes);
-}
-
-static inline bool piece_has(const struct buddy_piece *piece, uintptr_t addr)
-{
-	return addr - piece->first < piece->end - piece->first;
-}
-
-static struct buddy_piece *piece_search(const struct byte_buddy *h, uintptr_t addr)
-{
-	struct buddy_piece *piece = piece_from(h, addr);
-
-	return piece && piece_has(piece, addr) ? piece : NULL;
-}
 
 /* Make it the recent piece. */
 static void piece_recall(struct byte_buddy *h, struct buddy_piece *piece)
@@ -431,7 +105,7 @@ static __attribute__((noinline)) bool piece_switch(struct byte_buddy *h, uintptr
 	struct buddy_piece **seen = &h->seen[addr / SEEN_BYTES % BUDDY_SEEN], *piece = *seen;
 
 	if (!piece || !piece_has(piece, addr)) {
-		piece = piece_search(h, addr);
+		piece = buddy_piece_search(h, addr);
 		if (!piece)
 			return false;
 		*seen = piece;
@@ -452,110 +126,13 @@ static void piece_forget(struct byte_buddy *h, const struct buddy_piece *piece)
 /* Pre: it is in one. */
 static inline struct buddy_piece *piece_of(struct byte_buddy *h, uintptr_t addr)
 {
-	return likely(addr - h->first < h->span) ? h->recent : piece_search(h, addr);
+	return likely(addr - h->first < h->span) ? h->recent : buddy_piece_search(h, addr);
 }
 
 /* Make the piece that an address is in the recent one; false when there is none. */
 static inline bool piece_select(struct byte_buddy *h, uintptr_t addr)
 {
 	return likely(addr - h->first < h->span) || piece_switch(h, addr);
-}
-
-/* --- Nodes ------------------------------------------------------------------ */
-
-static inline struct marks *granule_in(uintptr_t granules, uintptr_t addr)
-{
-	return (struct marks *)(granules + node_number(0, addr) * sizeof(struct marks));
-}
-
-/* Was anything ever split off this chunk? Only then its marks and its granules' mean something. */
-static inline uint8_t *written_at(uintptr_t written, uintptr_t addr)
-{
-	return (uint8_t *)(written + node_number(1, addr));
-}
-
-static inline struct marks *granule_of(const struct buddy_piece *piece, uintptr_t addr)
-{
-	return granule_in(piece->granules, addr);
-}
-
-static inline struct chunk *chunk_of(const struct buddy_piece *piece, uintptr_t addr)
-{
-	return (struct chunk *)(piece->chunks + node_number(1, addr) * sizeof(struct chunk));
-}
-
-static inline size_t node_size(unsigned int level)
-{
-	return level == BANK ? sizeof(struct bank) : sizeof(struct node);
-}
-
-/* Pre: level >= BANK. */
-static inline struct node *node_of(const struct buddy_piece *piece, unsigned int level,
-				   uintptr_t addr)
-{
-	if (level == piece->top)
-		return piece->root;
-	return (struct node *)(piece->nodes[level] + node_number(level, addr) * node_size(level));
-}
-
-static inline struct bank *bank_of(const struct buddy_piece *piece, uintptr_t addr)
-{
-	return (struct bank *)node_of(piece, BANK, addr);
-}
-
-static inline struct marks *marks_of(const struct buddy_piece *piece, unsigned int level,
-				     uintptr_t addr)
-{
-	if (level == 0)
-		return granule_of(piece, addr);
-	if (level == 1)
-		return &chunk_of(piece, addr)->marks;
-	return &node_of(piece, level, addr)->marks;
-}
-
-/* Where the children of the node that an address is in start. */
-static inline uintptr_t node_base(const struct buddy_piece *piece, unsigned int level,
-				  uintptr_t addr)
-{
-	return level == piece->top ? piece->base : mm_align_down(addr, node_bytes(level));
-}
-
-static inline uint64_t free_children(const struct marks *m)
-{
-	return ~(m->start | m->used);
-}
-
-static inline bool is_split(const struct marks *m, unsigned int i)
-{
-	return (m->start & ~m->used) >> i & 1;
-}
-
-static inline bool starts_live(const struct marks *m, unsigned int i)
-{
-	return (m->start & m->used) >> i & 1;
-}
-
-/* Children from the i-th on into which a block that started before goes on. */
-static inline unsigned int continuation(const struct marks *m, unsigned int i)
-{
-	uint64_t other = (m->start | ~m->used) >> i;
-
-	return other ? mm_ctz(other) : NODE_CHILDREN - i;
-}
-
-/* Where the i-th child of a node lies. The children of a root are numbered in a circle. */
-static inline uintptr_t child_addr(unsigned int level, uintptr_t base, unsigned int i)
-{
-	return base + (uintptr_t)((i - child_index(level, base)) & (NODE_CHILDREN - 1)) *
-			      child_bytes(level);
-}
-
-/* The address of the lowest of some children. */
-static inline uintptr_t lowest_child(unsigned int level, uintptr_t base, uint64_t children)
-{
-	unsigned int first = child_index(level, base);
-
-	return base + mm_ctz(rotate_left(children, -first & 63u)) * child_bytes(level);
 }
 
 /* --- Lists of nodes --------------------------------------------------------- */
@@ -678,14 +255,6 @@ static void node_reclass(struct byte_buddy *h, struct node *node, unsigned int l
 		list_push(h, list + class, &node->link);
 }
 
-/* The class of what is free in a node, or of nothing: when it is all. */
-static inline unsigned int class_due(const struct marks *m)
-{
-	uint64_t free = free_children(m);
-
-	return unlikely(free == UINT64_MAX) ? NO_CLASS : class_of(free);
-}
-
 static inline void settle_granule(struct byte_buddy *h, struct buddy_piece *piece, uintptr_t addr)
 {
 	granule_reclass(h, piece, addr, class_due(granule_of(piece, addr)));
@@ -771,14 +340,6 @@ static void node_open(struct buddy_piece *piece, unsigned int level, uintptr_t a
 
 /* --- Free memory ------------------------------------------------------------ */
 
-/* Free children that are next to each other. */
-struct spot {
-	struct buddy_piece *piece;
-	uintptr_t addr;
-	unsigned int level;  /* of the node whose children they are */
-	unsigned int length; /* so many at least */
-};
-
 static inline unsigned int first_list(const struct byte_buddy *h, unsigned int least)
 {
 	unsigned int w = least / 64;
@@ -793,17 +354,6 @@ static inline unsigned int first_list(const struct byte_buddy *h, unsigned int l
 		some = h->some[w];
 	}
 	return w * 64 + mm_ctz(some);
-}
-
-/* What is in a list through this link: a node of level 2 and up, or a bank for a list below. */
-static inline struct node *node_in_list(const struct buddy_link *b)
-{
-	return (struct node *)((uintptr_t)b - offsetof(struct node, link));
-}
-
-static inline struct bank *bank_in_list(unsigned int list, const struct buddy_link *b)
-{
-	return (struct bank *)((uintptr_t)b - offsetof(struct bank, links) - list * sizeof(*b));
 }
 
 /* A node that is in this list, and where its children lie. */
@@ -930,11 +480,6 @@ static inline void occupy(struct byte_buddy *h, struct buddy_piece *piece, uintp
 	occupy_tail(h, piece, addr + (units << UNIT_SHIFT), level - 1, open);
 }
 
-static inline bool same_granule(uintptr_t a, uintptr_t b)
-{
-	return (a ^ b) < node_bytes(0);
-}
-
 /* Where a granule that is to be settled later is noted. */
 static inline uintptr_t *pending_slot(struct byte_buddy *h, uintptr_t addr)
 {
@@ -1053,73 +598,6 @@ static __attribute__((noinline)) void release_small(struct byte_buddy *h, uintpt
 		settle_pending(h, other);
 }
 
-/* --- What is at an address -------------------------------------------------- */
-
-enum block_state { BLOCK_FREE, BLOCK_PARKED, BLOCK_LIVE, BLOCK_INSIDE };
-
-struct block {
-	enum block_state state;
-	size_t units;
-};
-
-/* The length of a live block that starts with the i-th child. */
-static size_t live_units(const struct buddy_piece *piece, unsigned int level, uintptr_t addr)
-{
-	const struct marks *m = marks_of(piece, level, addr);
-	unsigned int i = child_index(level, addr);
-	unsigned int n = 1;
-	size_t units = 0;
-
-	if (i + 1 < NODE_CHILDREN)
-		n += continuation(m, i + 1);
-	i += n;
-	for (;;) {
-		units += (size_t)n << level_shift(level);
-		addr = mm_align_down(addr, child_bytes(level)) + n * child_bytes(level);
-		if (!level || i == NODE_CHILDREN || !is_split(m, i))
-			return units;
-		m = marks_of(piece, --level, addr);
-		i = n = continuation(m, 0);
-	}
-}
-
-static size_t free_units(const struct marks *m, unsigned int level, unsigned int i)
-{
-	uint64_t other = (m->start | m->used) >> i;
-
-	return (size_t)(other ? mm_ctz(other) : NODE_CHILDREN - i) << level_shift(level);
-}
-
-/* Pre: a unit's address in the piece. Units only when a block or a run starts there. */
-static struct block block_at(const struct buddy_piece *piece, uintptr_t addr)
-{
-	unsigned int level = piece->top;
-	const struct marks *m = marks_of(piece, level, addr);
-	unsigned int i = child_index(level, addr);
-
-	while (level && is_split(m, i)) {
-		m = marks_of(piece, --level, addr);
-		i = child_index(level, addr);
-	}
-	if (is_split(m, i))
-		return (struct block){BLOCK_PARKED, live_units(piece, level, addr)};
-	if (starts_live(m, i) && !(addr & (child_bytes(level) - 1)))
-		return (struct block){BLOCK_LIVE, live_units(piece, level, addr)};
-	if (free_children(m) >> i & 1)
-		return (struct block){BLOCK_FREE, free_units(m, level, i)};
-	return (struct block){BLOCK_INSIDE, 0};
-}
-
-/* Is the address in a parked run, behind its start? */
-static bool inside_parked(const struct buddy_piece *piece, uintptr_t addr)
-{
-	unsigned int bit = child_index(0, addr);
-	const struct marks *g = granule_of(piece, addr);
-	uint64_t before = g->start & (UINT64_MAX >> (63 - bit));
-
-	return before && is_split(g, mm_fls(before));
-}
-
 /* --- Canaries and poison (level 2) ------------------------------------------ */
 
 static inline uint64_t tail_key(uintptr_t addr)
@@ -1160,16 +638,6 @@ static inline void poison_set(uintptr_t addr, size_t nbytes)
 		__builtin_memset((void *)addr, (uint8_t)POISON, nbytes);
 }
 
-static bool poison_intact(uintptr_t addr, size_t nbytes)
-{
-	const uint64_t *p = (const uint64_t *)addr;
-
-	for (size_t i = 0; i < nbytes / sizeof(*p); i++)
-		if (p[i] != POISON)
-			return false;
-	return true;
-}
-
 /* Free memory is about to be used. */
 static inline void poison_verify(uintptr_t addr, size_t nbytes)
 {
@@ -1178,17 +646,6 @@ static inline void poison_verify(uintptr_t addr, size_t nbytes)
 }
 
 /* --- Parked runs ------------------------------------------------------------ */
-
-/* Others than short ones look live in the marks: are they parked? */
-static bool is_parked(const struct byte_buddy *h, uintptr_t addr, size_t units)
-{
-	if (is_marked(units) || units >= BUDDY_PARKED_UNITS)
-		return false;
-	for (unsigned int i = 1; i <= h->depth[units]; i++)
-		if (h->parked[units][i] == addr)
-			return true;
-	return false;
-}
 
 static inline bool can_park(const struct byte_buddy *h, size_t units)
 {
@@ -1228,16 +685,6 @@ static size_t parked_bytes(const struct byte_buddy *h)
 
 /* --- Quarantine and audit (level 3) ----------------------------------------- */
 
-static bool quarantined(const struct byte_buddy *h, uintptr_t addr)
-{
-	if (MM_HARDEN < 3)
-		return false;
-	for (size_t i = 0; i < BUDDY_QUARANTINE; i++)
-		if (h->held[i] == addr)
-			return true;
-	return false;
-}
-
 static void quarantine_evict(struct byte_buddy *h, unsigned int slot)
 {
 	uintptr_t addr = h->held[slot];
@@ -1246,7 +693,7 @@ static void quarantine_evict(struct byte_buddy *h, unsigned int slot)
 	if (!addr)
 		return;
 	piece_select(h, addr);
-	units = block_at(h->recent, addr).units;
+	units = buddy_block_at(h->recent, addr).units;
 	poison_verify(addr, units << UNIT_SHIFT);
 	poison_set(addr, units << UNIT_SHIFT);
 	h->held[slot] = 0;
@@ -1309,8 +756,6 @@ static void merge_all(struct byte_buddy *h)
 		part = buddy_settle(&h->base, part);
 	while (part);
 }
-
-static const void *buddy_check(const struct byte_alloc *a);
 
 static inline void audit(struct byte_buddy *h)
 {
@@ -1446,14 +891,14 @@ static struct buddy_piece *piece_lay(struct byte_buddy *h, void *start, size_t n
 static enum alloc_result buddy_add_memory(struct byte_alloc *a, void *start, size_t nbytes)
 {
 	struct byte_buddy *h = buddy_of(a);
-	struct buddy_piece *piece = piece_from(h, (uintptr_t)start);
+	struct buddy_piece *piece = buddy_piece_from(h, (uintptr_t)start);
 
 	if (piece && (uintptr_t)piece->start < (uintptr_t)start + nbytes)
 		return ALLOC_MEMORY_OVERLAP;
 	piece = piece_lay(h, start, nbytes);
 	if (!piece)
 		return ALLOC_INVALID_PARAM;
-	tree_insert(&h->pieces, piece);
+	buddy_tree_insert(&h->pieces, piece);
 	h->empty_pieces++;
 	poison_set(piece->first, piece->end - piece->first);
 	return ALLOC_OK;
@@ -1461,9 +906,10 @@ static enum alloc_result buddy_add_memory(struct byte_alloc *a, void *start, siz
 
 static enum alloc_result buddy_init(struct byte_alloc *a, void *start, size_t nbytes)
 {
-	struct byte_buddy *h = buddy_of(a);
+	struct byte_alloc base = *a;
 
-	*h = (struct byte_buddy){.base = *a};
+	__builtin_memset(a, 0, sizeof(struct byte_buddy));
+	*a = base;
 	return buddy_add_memory(a, start, nbytes);
 }
 
@@ -1496,11 +942,11 @@ static bool buddy_take_free(struct byte_alloc *a, void **start, size_t *nbytes)
 		merge_all(h);
 	if (!h->empty_pieces)
 		return false;
-	piece = piece_from(h, 0);
+	piece = buddy_piece_from(h, 0);
 	while (piece->live_units)
 		piece = piece_next(h, piece);
 	nodes_unlink(h, piece, piece->top, piece->first);
-	tree_remove(&h->pieces, piece);
+	buddy_tree_remove(&h->pieces, piece);
 	h->empty_pieces--;
 	piece_forget(h, piece);
 	*start = piece->start;
@@ -1529,115 +975,6 @@ static size_t buddy_grow_size(const struct byte_alloc *a, size_t size, size_t al
 	return room + room / 47;
 }
 
-/* --- Places that are free in part ------------------------------------------ */
-
-/* Are the first units of a split child free? `level`: that of its node. */
-static bool front_is_free(const struct buddy_piece *piece, unsigned int level, uintptr_t addr,
-			  size_t units)
-{
-	for (;; level--) {
-		const struct marks *m = marks_of(piece, level, addr);
-		unsigned int n = whole_children(level, units);
-
-		if (~free_children(m) & low_bits(n))
-			return false;
-		if (!has_tail(level, units) || free_children(m) >> n & 1)
-			return true;
-		if (!is_split(m, n))
-			return false;
-		addr += n * child_bytes(level);
-		units -= (size_t)n << level_shift(level);
-	}
-}
-
-/* Can a block lie at a child of a node of its level? Its last part may go to a split child. */
-static bool block_fits(const struct buddy_piece *piece, uintptr_t addr, size_t units)
-{
-	unsigned int level = level_for(units);
-	const struct marks *m = marks_of(piece, level, addr);
-	unsigned int i = child_index(level, addr);
-	unsigned int n = whole_children(level, units);
-	uint64_t need = low_bits(n) << i;
-
-	if (i + n + has_tail(level, units) > NODE_CHILDREN || (free_children(m) & need) != need)
-		return false;
-	if (!has_tail(level, units) || free_children(m) >> (i + n) & 1)
-		return true;
-	return is_split(m, i + n) && front_is_free(piece, level - 1, addr + n * child_bytes(level),
-						   units - ((size_t)n << level_shift(level)));
-}
-
-/* Where so many free children start, aligned or not. */
-static uint64_t runs_of(uint64_t free, unsigned int n)
-{
-	unsigned int step;
-
-	for (unsigned int length = 1; length < n; length += step) {
-		step = n - length < length ? n - length : length;
-		free &= free >> step;
-	}
-	return free;
-}
-
-/* Look for any place in the node that a spot names. */
-static bool tight_in_node(struct spot *s, size_t units, size_t align)
-{
-	const struct marks *m = marks_of(s->piece, s->level, s->addr);
-	uintptr_t base = node_base(s->piece, s->level, s->addr);
-	uint64_t left = runs_of(free_children(m), whole_children(s->level, units));
-
-	for (; left; left &= left - 1) {
-		s->addr = child_addr(s->level, base, mm_ctz(left));
-		if (!(s->addr & (align - 1)) && block_fits(s->piece, s->addr, units))
-			return true;
-	}
-	return false;
-}
-
-/* The nodes that are in a list through this link; looks at *budget of them at most. */
-static bool tight_in_link(struct spot *s, unsigned int list, const struct buddy_link *b,
-			  size_t units, size_t align, unsigned int *budget)
-{
-	const struct bank *bank;
-
-	if (s->level >= BANK) {
-		--*budget;
-		s->piece = node_in_list(b)->piece;
-		s->addr = node_in_list(b)->base;
-		return tight_in_node(s, units, align);
-	}
-	bank = bank_in_list(list, b);
-	s->piece = bank->node.piece;
-	for (uint64_t left = bank->chunks[list]; left && *budget; left &= left - 1, --*budget) {
-		s->addr = child_addr(BANK, bank->node.base, mm_ctz(left));
-		if (tight_in_node(s, units, align))
-			return true;
-	}
-	return false;
-}
-
-/*
- * Before a request above 64 units fails: some nodes may have place for it that is not aligned to
- * its size, or where its last part goes to a child that is split already. Any run of n children
- * has an aligned one of a half of that in it, which is where the search starts.
- */
-static bool find_tight(const struct byte_buddy *h, size_t units, size_t align, struct spot *s)
-{
-	unsigned int level = level_for(units);
-	unsigned int n = whole_children(level, units);
-	unsigned int list = level * BUDDY_CLASSES + (n > 1 ? 4 * (mm_fls(n) - 1) : 0);
-	unsigned int budget = TIGHT_NODES;
-
-	if (!level || level >= BUDDY_LEVELS || mm_is_pow2(units))
-		return false;
-	s->level = level;
-	for (; list < (level + 1) * BUDDY_CLASSES; list++)
-		for (const struct buddy_link *b = h->lists[list]; b && budget; b = b->next)
-			if (tight_in_link(s, list, b, units, align, &budget))
-				return true;
-	return false;
-}
-
 /* --- Allocation ------------------------------------------------------------- */
 
 static bool find_spot_hard(struct byte_buddy *h, unsigned int least, size_t units, size_t align,
@@ -1648,7 +985,7 @@ static bool find_spot_hard(struct byte_buddy *h, unsigned int least, size_t unit
 	if (h->base.in_parts)
 		return false;
 	merge_all(h);
-	return find_spot(h, least, s) || find_tight(h, units, align, s);
+	return find_spot(h, least, s) || buddy_find_tight(h, units, align, s);
 }
 
 static inline unsigned int refill_for(unsigned int length, unsigned int units)
@@ -1759,12 +1096,13 @@ look_at_claim(struct byte_buddy *h, uintptr_t addr, size_t size, size_t align)
 
 	if (addr & (UNIT - 1))
 		return MM_FAULT_MISALIGNED;
-	b = block_at(h->recent, addr);
+	b = buddy_block_at(h->recent, addr);
 	if (b.state == BLOCK_FREE || b.state == BLOCK_PARKED || quarantined(h, addr) ||
 	    is_parked(h, addr, b.units))
 		return MM_FAULT_DOUBLE_FREE;
 	if (b.state == BLOCK_INSIDE)
-		return inside_parked(h->recent, addr) ? MM_FAULT_DOUBLE_FREE : MM_FAULT_FOREIGN;
+		return buddy_inside_parked(h->recent, addr) ? MM_FAULT_DOUBLE_FREE
+							    : MM_FAULT_FOREIGN;
 	if (b.units != units_for(size) || (addr & (align - 1)))
 		return MM_FAULT_WRONG_LAYOUT;
 	return MM_HARDEN >= 2 ? canary_check(addr, b.units, size) : MM_FAULT_NONE;
@@ -1777,7 +1115,7 @@ static bool medium_block_at(const struct byte_buddy *h, uintptr_t addr, size_t u
 
 	return !(addr & ((align - 1) | (child_bytes(1) - 1))) && *written_at(h->written, addr) &&
 	       starts_live(&chunk->marks, child_index(1, addr)) &&
-	       live_units(h->recent, 1, addr) == units && !is_parked(h, addr, units);
+	       buddy_live_units(h->recent, 1, addr) == units && !is_parked(h, addr, units);
 }
 
 /* What is wrong with the claim that there is such a live block? */
@@ -1866,7 +1204,7 @@ static unsigned int covering_level(const struct buddy_piece *piece, uintptr_t ad
 		if (!is_split(m, i))
 			return BUDDY_LEVELS;
 	}
-	return block_fits(piece, addr, units) ? want : BUDDY_LEVELS;
+	return buddy_block_fits(piece, addr, units) ? want : BUDDY_LEVELS;
 }
 
 /* Free it, and take it again with the other length if that fits. Nothing is written to the block.
@@ -1908,12 +1246,12 @@ static size_t buddy_block_size(const struct byte_alloc *a, const void *p)
 {
 	const struct byte_buddy *h = const_buddy_of(a);
 	uintptr_t addr = (uintptr_t)p;
-	const struct buddy_piece *piece = piece_search(h, addr);
+	const struct buddy_piece *piece = buddy_piece_search(h, addr);
 	struct block b;
 
 	if (!piece || (addr & (UNIT - 1)) || quarantined(h, addr))
 		return 0;
-	b = block_at(piece, addr);
+	b = buddy_block_at(piece, addr);
 	if (is_parked(h, addr, b.units))
 		return 0;
 	return b.state == BLOCK_LIVE ? (b.units << UNIT_SHIFT) - TAIL_BYTES : 0;
@@ -1924,7 +1262,7 @@ static size_t buddy_total_bytes(const struct byte_alloc *a)
 	const struct byte_buddy *h = const_buddy_of(a);
 	size_t total = 0;
 
-	for (const struct buddy_piece *p = piece_from(h, 0); p; p = piece_next(h, p))
+	for (const struct buddy_piece *p = buddy_piece_from(h, 0); p; p = piece_next(h, p))
 		total += p->nbytes;
 	return total;
 }
@@ -1934,7 +1272,7 @@ static size_t buddy_used_bytes(const struct byte_alloc *a)
 	const struct byte_buddy *h = const_buddy_of(a);
 	size_t used = 0;
 
-	for (const struct buddy_piece *p = piece_from(h, 0); p; p = piece_next(h, p))
+	for (const struct buddy_piece *p = buddy_piece_from(h, 0); p; p = piece_next(h, p))
 		used += p->live_units << UNIT_SHIFT;
 	return used - parked_bytes(h) - h->held_bytes;
 }
@@ -1944,275 +1282,12 @@ static size_t buddy_available_bytes(const struct byte_alloc *a)
 	const struct byte_buddy *h = const_buddy_of(a);
 	size_t usable = 0;
 
-	for (const struct buddy_piece *p = piece_from(h, 0); p; p = piece_next(h, p))
+	for (const struct buddy_piece *p = buddy_piece_from(h, 0); p; p = piece_next(h, p))
 		usable += p->end - p->first;
 	return usable - buddy_used_bytes(a);
 }
 
-static void buddy_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx)
-{
-	const struct byte_buddy *h = const_buddy_of(a);
-
-	for (const struct buddy_piece *p = piece_from(h, 0); p; p = piece_next(h, p)) {
-		uintptr_t addr = p->first;
-		struct block b;
-
-		for (; addr < p->end; addr += b.units << UNIT_SHIFT) {
-			b = block_at(p, addr);
-			if (!b.units)
-				break;
-			fn(ctx, (const void *)addr, b.units << UNIT_SHIFT,
-			   b.state == BLOCK_LIVE && !quarantined(h, addr) &&
-				   !is_parked(h, addr, b.units));
-		}
-	}
-}
-
 /* --- Checking --------------------------------------------------------------- */
-
-/* Is it in the nodes of a piece, so that it can be read? What was smashed may point anywhere. */
-static bool link_readable(const struct byte_buddy *h, const struct buddy_link *b)
-{
-	uintptr_t at = (uintptr_t)b;
-	const struct buddy_piece *piece = piece_from(h, at);
-
-	return piece && !(at & (_Alignof(struct buddy_link) - 1)) && at > (uintptr_t)piece &&
-	       at <= piece->first - sizeof(*b);
-}
-
-/* Is a link where it says, in a list or behind another? */
-static bool link_sound(const struct byte_buddy *h, unsigned int list, const struct buddy_link *b)
-{
-	struct buddy_link *const *head = &h->lists[list];
-
-	if (b->next && (!link_readable(h, b->next) || b->next->at != &b->next))
-		return false;
-	if (b->at == head)
-		return *head == b;
-	/* The link is the first word of the one before. */
-	return link_readable(h, (const struct buddy_link *)b->at) && *b->at == b;
-}
-
-/* Does every child that is split lie in the piece, so that there is a node for it? */
-static bool split_inside(const struct buddy_piece *piece, unsigned int level, uintptr_t base,
-			 const struct marks *m)
-{
-	for (uint64_t split = m->start & ~m->used; split; split &= split - 1) {
-		uintptr_t addr = child_addr(level, base, mm_ctz(split));
-
-		if (addr >= piece->end || addr + (child_bytes(level) - 1) < piece->first)
-			return false;
-	}
-	return true;
-}
-
-static bool is_pending(const struct byte_buddy *h, uintptr_t addr)
-{
-	return same_granule(h->pending[node_number(0, addr) % BUDDY_PENDING], addr);
-}
-
-/* Does a chunk know its granules? */
-static const void *chunk_check(const struct byte_buddy *h, const struct buddy_piece *piece,
-			       uintptr_t addr)
-{
-	const struct chunk *chunk = chunk_of(piece, addr);
-	uint64_t split = chunk->marks.start & ~chunk->marks.used;
-	uint64_t seen = 0;
-
-	if (!*written_at(piece->written, addr) ||
-	    !split_inside(piece, 1, node_base(piece, 1, addr), &chunk->marks))
-		return chunk;
-	if (chunk->class != class_due(&chunk->marks))
-		return chunk;
-	for (unsigned int i = 0; i < NODE_CHILDREN; i++) {
-		const struct marks *g = granule_of(piece, addr + i * node_bytes(0));
-
-		if (!(split >> i & 1))
-			continue;
-		if (is_pending(h, addr + i * node_bytes(0)))
-			continue;
-		if (free_children(g) == UINT64_MAX || chunk->granule_class[i] != class_due(g))
-			return g;
-	}
-	for (unsigned int c = 0; c < BUDDY_CLASSES; c++) {
-		uint64_t set = chunk->some >> c & 1 ? chunk->granules[c] : 0;
-
-		if ((chunk->some >> c & 1) != (set != 0) || set & (seen | ~split))
-			return &chunk->granules[c];
-		for (seen |= set; set; set &= set - 1)
-			if (chunk->granule_class[mm_ctz(set)] != c)
-				return &chunk->granules[c];
-	}
-	for (; split; split &= split - 1)
-		if (chunk->granule_class[mm_ctz(split)] != NO_CLASS && !(seen & split & -split))
-			return chunk;
-	return NULL;
-}
-
-/* Should this list of a bank have that chunk? */
-static bool chunk_due(const struct chunk *chunk, unsigned int list)
-{
-	if (list < BUDDY_CLASSES)
-		return chunk->some >> list & 1;
-	return chunk->class == list - BUDDY_CLASSES;
-}
-
-/* Does a bank know its chunks? Adds its entries in lists to *linked. */
-static const void *bank_check(const struct byte_buddy *h, const struct buddy_piece *piece,
-			      const struct bank *bank, size_t *linked)
-{
-	uint64_t split = bank->node.marks.start & ~bank->node.marks.used;
-
-	for (uint64_t left = split; left; left &= left - 1) {
-		const void *broken =
-			chunk_check(h, piece, child_addr(BANK, bank->node.base, mm_ctz(left)));
-
-		if (broken)
-			return broken;
-	}
-	for (unsigned int list = 0; list < BANK_LISTS; list++) {
-		uint64_t set = bank->some >> list & 1 ? bank->chunks[list] : 0;
-		uint64_t due = 0;
-
-		for (uint64_t left = split; left; left &= left - 1) {
-			uintptr_t addr = child_addr(BANK, bank->node.base, mm_ctz(left));
-
-			if (chunk_due(chunk_of(piece, addr), list))
-				due |= left & -left;
-		}
-		if (set != due || (bank->some >> list & 1) != (set != 0))
-			return &bank->chunks[list];
-		if (set && !link_sound(h, list, &bank->links[list]))
-			return &bank->links[list];
-		*linked += set != 0;
-	}
-	return NULL;
-}
-
-static const void *node_check(const struct byte_buddy *h, const struct buddy_piece *piece,
-			      unsigned int level, uintptr_t addr, size_t *linked)
-{
-	const struct node *node = node_of(piece, level, addr);
-	uint64_t split = node->marks.start & ~node->marks.used;
-	const void *broken = NULL;
-
-	if (node->class != class_due(&node->marks) || node->piece != piece ||
-	    node->base != node_base(piece, level, addr) ||
-	    !split_inside(piece, level, node->base, &node->marks))
-		return node;
-	if (node->class != NO_CLASS &&
-	    !link_sound(h, level * BUDDY_CLASSES + node->class, &node->link))
-		return &node->link;
-	*linked += node->class != NO_CLASS;
-	if (level == BANK)
-		return bank_check(h, piece, (const struct bank *)node, linked);
-	for (; split && !broken; split &= split - 1)
-		broken = node_check(h, piece, level - 1,
-				    child_addr(level, node->base, mm_ctz(split)), linked);
-	return broken;
-}
-
-/* The first block of a piece that is broken. Counts parked runs. */
-static const void *blocks_check(const struct byte_buddy *h, const struct buddy_piece *piece,
-				size_t *nparked)
-{
-	uintptr_t addr = piece->first;
-	size_t live = 0;
-
-	while (addr < piece->end) {
-		struct block b = block_at(piece, addr);
-		size_t nbytes = b.units << UNIT_SHIFT;
-
-		if (!b.units || nbytes > piece->end - addr)
-			return (const void *)addr;
-		if (b.state != BLOCK_FREE)
-			live += b.units;
-		if (b.state == BLOCK_LIVE && is_parked(h, addr, b.units))
-			b.state = BLOCK_PARKED;
-		if (MM_HARDEN >= 2 && b.state != BLOCK_LIVE && !poison_intact(addr, nbytes))
-			return (const void *)addr;
-		*nparked += b.state == BLOCK_PARKED;
-		addr += nbytes;
-	}
-	return live == piece->live_units ? NULL : piece;
-}
-
-/* Is everything that was parked where the marks say so? Takes it off the count. */
-static const void *parked_check(const struct byte_buddy *h, size_t *nparked)
-{
-	for (size_t units = 1; units < BUDDY_PARKED_UNITS; units++) {
-		for (size_t i = 1; i <= h->depth[units]; i++) {
-			uintptr_t addr = h->parked[units][i];
-			const struct buddy_piece *piece = piece_search(h, addr);
-			struct block b = {BLOCK_FREE, 0};
-
-			if (piece)
-				b = block_at(piece, addr);
-			if (b.state != (is_marked(units) ? BLOCK_PARKED : BLOCK_LIVE) ||
-			    b.units != units)
-				return &h->parked[units][i];
-			--*nparked;
-		}
-	}
-	return *nparked ? h->parked : NULL;
-}
-
-/* Is every granule that waits to be settled still a split child of its chunk? */
-static const void *pending_check(const struct byte_buddy *h)
-{
-	for (unsigned int i = 0; i < BUDDY_PENDING; i++) {
-		uintptr_t addr = h->pending[i];
-		const struct buddy_piece *piece = piece_search(h, addr);
-		unsigned int level;
-
-		if (!addr)
-			continue;
-		if (!piece || node_number(0, addr) % BUDDY_PENDING != i)
-			return &h->pending[i];
-		for (level = piece->top; level; level--)
-			if (!is_split(marks_of(piece, level, addr), child_index(level, addr)))
-				return &h->pending[i];
-	}
-	return NULL;
-}
-
-/* Are as many nodes in the lists as should be? */
-static const void *lists_check(const struct byte_buddy *h, size_t linked)
-{
-	size_t n = 0;
-
-	for (unsigned int list = 0; list < BUDDY_LISTS; list++) {
-		const struct buddy_link *b = h->lists[list];
-
-		if ((b != NULL) != (h->some[list / 64] >> list % 64 & 1))
-			return &h->lists[list];
-		for (; b && n <= linked; b = b->next, n++)
-			if (!link_readable(h, b))
-				return &h->lists[list];
-	}
-	return n == linked ? NULL : h->lists;
-}
-
-static const void *buddy_check(const struct byte_alloc *a)
-{
-	const struct byte_buddy *h = const_buddy_of(a);
-	size_t nparked = 0, linked = 0, empty = 0;
-	const void *broken = NULL;
-
-	for (const struct buddy_piece *p = piece_from(h, 0); p && !broken; p = piece_next(h, p)) {
-		broken = node_check(h, p, p->top, p->first, &linked);
-		if (!broken)
-			broken = blocks_check(h, p, &nparked);
-		empty += !p->live_units;
-	}
-	if (!broken && empty != h->empty_pieces)
-		broken = &h->empty_pieces;
-	if (!broken)
-		broken = parked_check(h, &nparked);
-	if (!broken)
-		broken = pending_check(h);
-	return broken ? broken : lists_check(h, linked);
-}
 
 const struct byte_ops byte_buddy_ops = {
 	.name = "buddy",

@@ -1315,7 +1315,10 @@ static size_t byte_slab_grow_size(const struct byte_alloc *base, size_t size, si
 	return (npages + extra / MM_PAGE_SIZE + 2) * MM_PAGE_SIZE;
 }
 
-/* Of this CPU; the others are asked with the first part. A class that has no slab is no part. */
+/*
+ * Of this CPU; the others are asked with the first part. A part is a class, if it has a slab, and
+ * some of the slabs that were given up, of which there may be more at the end.
+ */
 static unsigned int byte_slab_settle(struct byte_alloc *base, unsigned int part)
 {
 	struct byte_slab *a = slab_of(base);
@@ -1334,7 +1337,7 @@ static unsigned int byte_slab_settle(struct byte_alloc *base, unsigned int part)
 		give_up_class(a, c, part++);
 	collect(a, COLLECT_BATCH);
 	mm_port_unpin(pin, cpu);
-	return part < NCLASSES ? part : 0;
+	return part < NCLASSES || __atomic_load_n(&a->returned, __ATOMIC_RELAXED) ? part : 0;
 }
 
 static bool byte_slab_take_free(struct byte_alloc *base, void **start, size_t *nbytes)
@@ -1343,7 +1346,9 @@ static bool byte_slab_take_free(struct byte_alloc *base, void **start, size_t *n
 	unsigned int cpu;
 	unsigned long pin;
 
-	if (a->total_nbytes && !a->free_pieces && !a->base.in_parts) {
+	if (a->base.in_parts) {
+		collect(a, COLLECT_BATCH);
+	} else if (a->total_nbytes && !a->free_pieces) {
 		pin = mm_port_pin(&cpu);
 		trim(a, cpu_of(a, cpu));
 		mm_port_unpin(pin, cpu);

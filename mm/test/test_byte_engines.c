@@ -424,9 +424,31 @@ static int check_settle(const struct byte_ops *ops, uint8_t *mem)
 	return 0;
 }
 
+/* The same for as many blocks of one size as there is memory for. */
+static int check_settle_many(const struct byte_ops *ops, uint8_t *mem)
+{
+	const size_t pool = MM_HARDEN >= 3 ? POOL / 16 : POOL / 2;
+	struct byte_alloc *a = start(ops, mem, pool);
+	void *at, **last;
+	size_t nbytes;
+
+	CHECK_OR(a, -1);
+	a->in_parts = true;
+	(void)exhaust(a, 64, &last);
+	INVARIANT_OR(!give_all_back(a, 64, last), -1);
+	CHECK_OR(settle_checked(a) > 0, -1);
+	CHECK_OR(ops->take_free(a, &at, &nbytes) && !ops->total_bytes(a), -1);
+	return 0;
+}
+
 SELFTEST(mm, engines_settle)
 {
 	each_engine(check_settle, POOL);
+}
+
+SELFTEST(mm, engines_settle_many)
+{
+	each_engine(check_settle_many, POOL / 2);
 }
 
 #if MM_HARDEN >= 1
