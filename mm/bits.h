@@ -45,4 +45,14 @@ static inline uintptr_t mm_align_down(uintptr_t x, size_t align)
 	return x & ~(uintptr_t)(align - 1);
 }
 
+/*
+ * Where in a table of words an address is noted, in bytes from its start: addresses of the same
+ * `near` bytes have the same place. Both are powers of two, and constants. A subscript would do,
+ * of which gcc makes two instructions more.
+ */
+static inline size_t mm_place(uintptr_t addr, size_t near, size_t table_nbytes)
+{
+	return addr / (near / sizeof(uintptr_t)) & (table_nbytes - sizeof(uintptr_t));
+}
+
 #endif

@@ -102,7 +102,9 @@ static void piece_recall(struct byte_buddy *h, struct buddy_piece *piece)
 /* Addresses with the same bits were in this piece when they were last searched for. */
 static __attribute__((noinline)) bool piece_switch(struct byte_buddy *h, uintptr_t addr)
 {
-	struct buddy_piece **seen = &h->seen[addr / SEEN_BYTES % BUDDY_SEEN], *piece = *seen;
+	size_t place = mm_place(addr, SEEN_BYTES, sizeof(h->seen));
+	struct buddy_piece **seen = (struct buddy_piece **)((uintptr_t)h->seen + place);
+	struct buddy_piece *piece = *seen;
 
 	if (!piece || !piece_has(piece, addr)) {
 		piece = buddy_piece_search(h, addr);

@@ -1051,14 +1051,10 @@ static inline struct slab *slab_shown(const struct slab_window *w, const void *p
 	return w->slabs[((uintptr_t)p - w->base) >> MM_PAGE_SHIFT];
 }
 
-/*
- * Which window shows an address as a rule; all of them are right about what they show. Counted in
- * bytes at once, what gcc would make of a subscript in two instructions more.
- */
+/* Which window shows an address as a rule; all of them are right about what they show. */
 static inline struct slab_window **place_of(struct slab_cpu *c, const void *p)
 {
-	size_t size = sizeof(c->seen[0]);
-	size_t offset = (uintptr_t)p / (PLACE_BYTES / size) & (sizeof(c->seen) - size);
+	size_t offset = mm_place((uintptr_t)p, PLACE_BYTES, sizeof(c->seen));
 
 	return (struct slab_window **)((uintptr_t)c->seen + offset);
 }

@@ -214,13 +214,9 @@ static struct tlsf_piece *piece_search(const struct byte_tlsf *h, uintptr_t addr
 	return piece;
 }
 
-/* Counted in bytes at once: gcc makes more instructions of a subscript. */
 static inline uintptr_t *place_of(const struct byte_tlsf *h, uintptr_t addr)
 {
-	size_t size = sizeof(h->seen[0]);
-	size_t offset = addr / (SEEN_BYTES / size) & (sizeof(h->seen) - size);
-
-	return (uintptr_t *)((uintptr_t)h->seen + offset);
+	return (uintptr_t *)((uintptr_t)h->seen + mm_place(addr, SEEN_BYTES, sizeof(h->seen)));
 }
 
 /* The view of the piece that an address like this was last in, or that of the piece used last. */

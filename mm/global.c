@@ -319,6 +319,16 @@ ALWAYS_INLINE bool is_locked(const struct byte_ops *ops)
 	return is_fixed(ops, &byte_tlsf_ops) || is_fixed(ops, &byte_buddy_ops);
 }
 
+/* What was tried before the general way gave this; NULL: nothing. */
+ALWAYS_INLINE void *end_alloc(struct global_allocator *g, void *p, size_t size, size_t align,
+			      const void *caller)
+{
+	if (unlikely(!p))
+		return alloc_slow(size, align, g, caller);
+	global_debug_allocated(g, p, (struct layout){size, align}, caller);
+	return p;
+}
+
 /*
  * After the shortest path on a pinned CPU, which still is. Its number is as wide as a register,
  * else the shortest path widens it.
@@ -328,12 +338,7 @@ OUT_OF_LINE void *alloc_pinned_rest(size_t size, size_t align, struct global_all
 {
 	void *p = alloc_unpin(g, (struct layout){size, align}, state, (unsigned int)cpu);
 
-	if (!caller)
-		caller = CALLER;
-	if (unlikely(!p))
-		return alloc_slow(size, align, g, caller);
-	global_debug_allocated(g, p, (struct layout){size, align}, caller);
-	return p;
+	return end_alloc(g, p, size, align, caller ? caller : CALLER);
 }
 
 /* Of slab, what needs no lock. */
@@ -364,12 +369,7 @@ OUT_OF_LINE void *alloc_rest(size_t size, size_t align, struct global_allocator 
 					: ops->alloc(heap_of(g), size, align);
 
 	global_heap_unlock(g, p, size, state);
-	if (!caller)
-		caller = CALLER;
-	if (unlikely(!p))
-		return alloc_slow(size, align, g, caller);
-	global_debug_allocated(g, p, (struct layout){size, align}, caller);
-	return p;
+	return end_alloc(g, p, size, align, caller ? caller : CALLER);
 }
 
 ALWAYS_INLINE void *alloc_locked(struct global_allocator *g, const struct byte_ops *ops,

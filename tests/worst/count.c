@@ -24,6 +24,16 @@ void must(bool ok)
 	exit(2);
 }
 
+unsigned int worst_random(void)
+{
+	static unsigned int state = 12345;
+
+	state ^= state << 13;
+	state ^= state >> 17;
+	state ^= state << 5;
+	return state;
+}
+
 static void on_step(int signal)
 {
 	(void)signal;

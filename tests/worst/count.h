@@ -19,6 +19,9 @@ struct worst_row {
 void worst_begin(unsigned int row);
 void worst_end(void);
 
+/* Random numbers, the same in every run. */
+unsigned int worst_random(void);
+
 /* End the program, as a failure. */
 void must(bool ok);
 

@@ -46,19 +46,9 @@ static uint8_t *memory;
 static void *block[BLOCKS];
 static size_t size_of[BLOCKS];
 
-static unsigned int next_random(void)
-{
-	static unsigned int state = 12345;
-
-	state ^= state << 13;
-	state ^= state >> 17;
-	state ^= state << 5;
-	return state;
-}
-
 static void get(struct global_allocator *g, unsigned int row, unsigned int i)
 {
-	struct layout l = {1 + next_random() % ((size_t)32 << next_random() % 11), 8};
+	struct layout l = {1 + worst_random() % ((size_t)32 << worst_random() % 11), 8};
 	enum alloc_result r;
 
 	worst_begin(row);

@@ -217,16 +217,6 @@ static void many_pieces(void)
 	}
 }
 
-static unsigned int next_random(void)
-{
-	static unsigned int state = 12345;
-
-	state ^= state << 13;
-	state ^= state >> 17;
-	state ^= state << 5;
-	return state;
-}
-
 static void random_operations(void)
 {
 	enum { SLOTS = 2000, COUNTED = 500 };
@@ -235,8 +225,8 @@ static void random_operations(void)
 
 	fresh_heap(POOL);
 	for (unsigned int i = 0; i < 40000 + COUNTED; i++) {
-		unsigned int j = next_random() % SLOTS;
-		size_t align = next_random() % 8 ? 8 : (size_t)1 << next_random() % 13;
+		unsigned int j = worst_random() % SLOTS;
+		size_t align = worst_random() % 8 ? 8 : (size_t)1 << worst_random() % 13;
 		bool counted = i >= 40000;
 
 		if (p[j]) {
@@ -245,7 +235,7 @@ static void random_operations(void)
 			p[j] = NULL;
 			continue;
 		}
-		size[j] = 1 + next_random() % ((size_t)32 << next_random() % 12);
+		size[j] = 1 + worst_random() % ((size_t)32 << worst_random() % 12);
 		p[j] = counted && align == 8 ? counted_alloc(RANDOM, size[j], 8)
 					     : ops->alloc(a, size[j], 8);
 		must(p[j]);
@@ -291,7 +281,7 @@ static void take_all_places(void)
 		block[n][0] = left;
 		block[n][1] = live(size[n]);
 		block[n][2] = live(40 + 8 * (n + TLSF_KEPT));
-		live(24 + 8 * (next_random() % 16));
+		live(24 + 8 * (worst_random() % 16));
 		place = &taken[size[n] / 16 % TLSF_SETS][(uintptr_t)block[n][1] / 16 % TLSF_WAYS];
 		n += !*place;
 		*place = true;
