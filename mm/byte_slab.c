@@ -43,8 +43,8 @@
  *
  * Giving back. A CPU keeps one empty slab per class besides the active one. When
  * memory is out, or wanted back, the lock holder takes what waits for it and what
- * its own CPU holds; the other CPUs find their bit in "asked" when they next leave
- * the fast path, and give up theirs.
+ * its own CPU holds; the other CPUs find their bit in "asked" when they leave
+ * the fast path, and give up theirs, a class each time.
  * With no piece free, take_free costs the frees that it completes, each once.
  *
  * Hardening. 1: a free object has a secret in its second word, which alloc clears:
@@ -841,15 +841,32 @@ static void trim(struct byte_slab *a, struct slab_cpu *c)
 	collect(a, SIZE_MAX);
 }
 
-/* Off the fast path: does the lock holder want something? */
+/* The same in parts, which are the classes that have a slab. The next part, or NCLASSES. */
+static unsigned int give_up_part(struct byte_slab *a, struct slab_cpu *c, unsigned int part)
+{
+	if (!part)
+		flush_quarantine(a, c);
+	drain_inbox(a, c);
+	while (part < NCLASSES && !c->slabs[part])
+		part++;
+	if (part == NCLASSES)
+		return part;
+	give_up_class(a, c, part);
+	return part + 1;
+}
+
+/* Off the fast path: does the lock holder want something? A part of it each time. */
 static void answer(struct byte_slab *a, struct slab_cpu *c)
 {
 	uint64_t bit = (uint64_t)1 << c->index;
 
 	if (__builtin_expect(!(__atomic_load_n(&a->asked, __ATOMIC_RELAXED) & bit), 1))
 		return;
+	c->answered = give_up_part(a, c, c->answered);
+	if (c->answered < NCLASSES)
+		return;
+	c->answered = 0;
 	__atomic_fetch_and(&a->asked, ~bit, __ATOMIC_RELAXED);
-	give_up(a, c);
 }
 
 /* Pre: locked, and c is pinned. */
@@ -1312,8 +1329,8 @@ static size_t byte_slab_grow_size(const struct byte_alloc *base, size_t size, si
 }
 
 /*
- * Of this CPU; the others are asked with the first part. A part is a class, if it has a slab, and
- * some of the slabs that were given up, of which there may be more at the end.
+ * Of this CPU; the others are asked with the first part. A part includes some of the slabs that
+ * were given up, of which there may be more at the end.
  */
 static unsigned int byte_slab_settle(struct byte_alloc *base, unsigned int part)
 {
@@ -1322,15 +1339,9 @@ static unsigned int byte_slab_settle(struct byte_alloc *base, unsigned int part)
 	unsigned long pin = mm_port_pin(&cpu);
 	struct slab_cpu *c = cpu_of(a, cpu);
 
-	if (!part) {
-		flush_quarantine(a, c);
+	if (!part)
 		ask_others(a, c);
-	}
-	drain_inbox(a, c);
-	while (part < NCLASSES && !c->slabs[part])
-		part++;
-	if (part < NCLASSES)
-		give_up_class(a, c, part++);
+	part = give_up_part(a, c, part);
 	collect(a, COLLECT_BATCH);
 	mm_port_unpin(pin, cpu);
 	return part < NCLASSES || __atomic_load_n(&a->returned, __ATOMIC_RELAXED) ? part : 0;

@@ -98,9 +98,10 @@ static void *exchange_parcels(void *seed)
 	return NULL;
 }
 
-/* Take pieces away and give them back while the others work. */
+/* Take pieces away and give them back while the others work: made free in parts, or at once. */
 static void *move_pieces(void *finished)
 {
+	unsigned int part = 0;
 	size_t moved = 0;
 
 	while (!atomic_load((_Atomic bool *)finished)) {
@@ -108,6 +109,9 @@ static void *move_pieces(void *finished)
 		size_t nbytes;
 		void *start;
 
+		slab.base.in_parts = moved % 2;
+		if (slab.base.in_parts)
+			part = byte_slab_ops.settle(&slab.base, part);
 		if (byte_slab_ops.take_free(&slab.base, &start, &nbytes)) {
 			__builtin_memset(start, 0x5a, nbytes);
 			failures += byte_slab_ops.add_memory(&slab.base, start, nbytes) != ALLOC_OK;

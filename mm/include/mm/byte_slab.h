@@ -45,6 +45,7 @@ struct slab_cpu {
 	void *pending;				 /* being freed */
 	uint32_t slabs[BYTE_SLAB_CLASSES];	 /* how many it has */
 	unsigned int oldest;			 /* in the quarantine */
+	unsigned int answered;			 /* what to give up next, if asked */
 	unsigned int nwindows;			 /* that were ever opened, */
 	unsigned int oldest_window; /* and, when these are all, the next to be given up */
 	struct slab_window *second; /* where to look then: what a place lost */
