@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The port of mm/ and dma/ for the host tests: threads stand for CPUs. */
+#include <sched.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -15,10 +16,11 @@ static _Atomic uint32_t slot_lock[MM_MAX_CPUS];
 static _Atomic unsigned int next_slot;
 static _Thread_local unsigned int my_slot = ~0u;
 
+/* There are more threads than CPUs: who has the lock may be waiting for this one. */
 static void spin(_Atomic uint32_t *word)
 {
 	while (atomic_exchange_explicit(word, 1, memory_order_acquire))
-		;
+		sched_yield();
 }
 
 unsigned long mm_port_lock(struct mm_lock *lock)

@@ -6,17 +6,19 @@
  *	make host-test HOST_SAN=thread FILTER=slab/threads
  */
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 #include <mm/byte_slab.h>
 #include <mm/port.h>
 #include <selftest/selftest.h>
 
-#define THREADS	  4
-#define MAILBOXES 256
-#define ROUNDS	  40000
-#define PIECE	  ((size_t)512 * 1024)
-#define PIECES	  4
+#define THREADS	    4
+#define MAILBOXES   256
+#define ROUNDS	    40000
+#define YIELD_EVERY 64
+#define PIECE	    ((size_t)512 * 1024)
+#define PIECES	    4
 
 /* What travels between the threads; the rest of the block is filled with its tag. */
 struct parcel {
@@ -94,6 +96,8 @@ static void *exchange_parcels(void *seed)
 		p = atomic_exchange(&mailbox[(bits >> 20) % MAILBOXES], p);
 		if (p)
 			unpack(p);
+		if (!(i % YIELD_EVERY))
+			sched_yield();
 	}
 	return NULL;
 }
@@ -118,14 +122,17 @@ static void *move_pieces(void *finished)
 			moved++;
 		}
 		mm_port_unlock(&lock, state);
+		sched_yield(); /* or the others hardly ever get the lock */
 	}
 	return (void *)moved;
 }
 
+/* Did all run, and did pieces move? */
 static bool run_threads(void)
 {
 	_Atomic bool finished = false;
 	pthread_t worker[THREADS], mover;
+	void *moved;
 
 	if (pthread_create(&mover, NULL, move_pieces, (void *)&finished))
 		return false;
@@ -135,8 +142,8 @@ static bool run_threads(void)
 	for (size_t i = 0; i < THREADS; i++)
 		pthread_join(worker[i], NULL);
 	finished = true;
-	pthread_join(mover, NULL);
-	return true;
+	pthread_join(mover, &moved);
+	return moved;
 }
 
 static bool start_heap(uint8_t *memory)
