@@ -148,7 +148,7 @@ bool page_free_one_local(struct page_alloc *a, virt_addr_t page, unsigned int cp
 		return false;
 	page_state_flip(c->states, i, state);
 	add_count(&c->usage[state], (size_t)-1);
-	__atomic_store_n(&c->page[top], (uint32_t)i, __ATOMIC_RELAXED);
+	mm_store_relaxed32(&c->page[top], (uint32_t)i);
 	__atomic_store_n(&c->top, top + 1, __ATOMIC_RELEASE);
 	return true;
 }

@@ -41,4 +41,16 @@ static inline void mm_store_relaxed(size_t *p, size_t value)
 #endif
 }
 
+static inline void mm_store_relaxed32(uint32_t *p, uint32_t value)
+{
+#ifdef __SANITIZE_THREAD__
+	__atomic_store_n(p, value, __ATOMIC_RELAXED);
+#else
+	if (MM_MAX_CPUS == 1)
+		*p = value;
+	else
+		*(volatile uint32_t *)p = value;
+#endif
+}
+
 #endif
