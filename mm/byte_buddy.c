@@ -649,29 +649,29 @@ static inline void poison_verify(uintptr_t addr, size_t nbytes)
 
 /* --- Parked runs ------------------------------------------------------------ */
 
+static inline bool parked_full(const struct byte_buddy *h, size_t units)
+{
+	return h->top[units] % sizeof(h->stack[0]) == 0;
+}
+
 static inline bool can_park(const struct byte_buddy *h, size_t units)
 {
-	return units - 1 < BUDDY_PARKED_UNITS - 1 && h->depth[units] < BUDDY_PARKED_DEPTH;
+	return units - 1 < BUDDY_PARKED_UNITS - 1 && !parked_full(h, units);
 }
 
 /* Pre: can_park; it is in the recent piece. */
 static inline void park(struct byte_buddy *h, uintptr_t addr, size_t units)
 {
-	h->parked[units][++h->depth[units]] = addr;
 	if (likely(is_marked(units)))
 		granule_in(h->granules, addr)->used &= ~bit_at(child_index(0, addr));
-}
-
-/* The run that was parked last; 0 when there is none. Pre: so many units can be parked. */
-static inline uintptr_t parked_run(const struct byte_buddy *h, size_t units)
-{
-	return h->parked[units][h->depth[units]];
+	h->top[units] -= sizeof(addr);
+	*parked_top(h, units) = addr;
 }
 
 /* Pre: it is in the recent piece. */
 static inline void unpark(struct byte_buddy *h, uintptr_t addr, size_t units)
 {
-	h->depth[units]--;
+	h->top[units] += sizeof(addr);
 	if (likely(is_marked(units)))
 		granule_in(h->granules, addr)->used |= bit_at(child_index(0, addr));
 }
@@ -681,7 +681,8 @@ static size_t parked_bytes(const struct byte_buddy *h)
 	size_t units = 0;
 
 	for (unsigned int i = 1; i < BUDDY_PARKED_UNITS; i++)
-		units += (size_t)i * h->depth[i];
+		for (const uintptr_t *run = parked_top(h, i); *run; run++)
+			units += i;
 	return units << UNIT_SHIFT;
 }
 
@@ -728,9 +729,10 @@ static unsigned int settle_runs(struct byte_buddy *h, unsigned int units)
 {
 	unsigned int n = 0;
 
-	for (; h->depth[units] && n < SETTLE_RUNS; n++) {
-		uintptr_t addr = h->parked[units][h->depth[units]--];
+	for (; *parked_top(h, units) && n < SETTLE_RUNS; n++) {
+		uintptr_t addr = *parked_top(h, units);
 
+		h->top[units] += sizeof(addr);
 		release(h, piece_of(h, addr), addr, units);
 	}
 	return n;
@@ -744,7 +746,7 @@ static unsigned int buddy_settle(struct byte_alloc *a, unsigned int part)
 	if (!part)
 		quarantine_flush(h);
 	for (; part < 2 * BUDDY_PARKED_UNITS; part++)
-		if (h->depth[part / 2] && settle_runs(h, part / 2))
+		if (settle_runs(h, part / 2))
 			return part + 1;
 	settle_all(h);
 	return 0;
@@ -912,6 +914,9 @@ static enum alloc_result buddy_init(struct byte_alloc *a, void *start, size_t nb
 
 	__builtin_memset(a, 0, sizeof(struct byte_buddy));
 	*a = base;
+	for (unsigned int units = 0; units < BUDDY_PARKED_UNITS; units++)
+		buddy_of(a)->top[units] = units * sizeof(buddy_of(a)->stack[0]) +
+					  BUDDY_PARKED_DEPTH * sizeof(uintptr_t);
 	return buddy_add_memory(a, start, nbytes);
 }
 
@@ -1002,18 +1007,17 @@ static inline void occupy_small(struct byte_buddy *h, const struct spot *s, size
 {
 	struct marks *g = granule_of(s->piece, s->addr);
 	unsigned int i = child_index(0, s->addr), n = 1;
-	uint64_t starts = 1;
 	uintptr_t addr = s->addr;
+	uint64_t starts = 1;
 
 	if (s->level)
 		split(h, s->piece, addr, s->level, 0);
-	if (MM_HARDEN < 3 && !h->depth[units]) {
+	if (MM_HARDEN < 3 && !*parked_top(h, units))
 		n = refill_for(s->level ? NODE_CHILDREN - 1 : s->length, (unsigned int)units);
-		h->depth[units] = (uint8_t)(n - 1);
-	}
-	for (unsigned int left = n; --left;) {
+	h->top[units] -= (n - 1) * sizeof(addr);
+	for (unsigned int next = 0; next < n - 1; next++) {
 		addr += units << UNIT_SHIFT;
-		h->parked[units][left] = addr;
+		parked_top(h, units)[next] = addr;
 		starts = starts << units | 1;
 	}
 	account_live(h, s->piece, units * n);
@@ -1044,7 +1048,7 @@ static void *buddy_alloc(struct byte_alloc *a, size_t size, size_t align)
 {
 	struct byte_buddy *h = buddy_of(a);
 	size_t units = units_for(size);
-	uintptr_t addr = units < BUDDY_PARKED_UNITS ? parked_run(h, units) : 0;
+	uintptr_t addr = units < BUDDY_PARKED_UNITS ? *parked_top(h, units) : 0;
 
 	audit(h);
 	if (addr && !(addr & (align - 1)) && piece_select(h, addr))
@@ -1067,15 +1071,26 @@ void *byte_buddy_alloc_fast(struct byte_alloc *a, size_t size, size_t align, uns
 	(void)cpu;
 	if (MM_HARDEN >= 2 || unlikely(units >= NODE_CHILDREN || align > UNIT))
 		return NULL;
-	addr = parked_run(h, units);
+	addr = *parked_top(h, units);
 	if (unlikely(MM_HARDEN ? addr - h->first >= h->span
 			       : !addr)) /* no run, or no marks of it */
 		return NULL;
+	if (!addr)
+		__builtin_unreachable(); /* no piece includes 0: callers need not look again */
 	unpark(h, addr, units);
 	return (void *)addr;
 }
 
 /* --- Freeing ---------------------------------------------------------------- */
+
+/* Does a live block start in the i-th child that covers n children and not the next one? */
+static inline bool live_run_at(const struct marks *m, unsigned int i, size_t n)
+{
+	uint64_t live = m->start & m->used;
+	uint64_t more = (m->used ^ live) >> 1; /* bit j: a block goes on after child j */
+
+	return live >> i & 1 && mm_ctz(~(more >> i)) + 1 == n;
+}
 
 /* Is there such a live block? Pre: of 1 to 63 units; in the recent piece. */
 static inline bool small_block_at(const struct byte_buddy *h, uintptr_t addr, size_t units,
@@ -1083,11 +1098,10 @@ static inline bool small_block_at(const struct byte_buddy *h, uintptr_t addr, si
 {
 	const struct marks *g = granule_in(h->granules, addr);
 	unsigned int i = child_index(0, addr);
-	uint64_t others = (g->start | ~g->used) >> 1 | bit_at(NODE_CHILDREN - 1);
 
 	if (unlikely(addr & ((align - 1) | (UNIT - 1)) || !*written_at(h->written, addr)))
 		return false;
-	return starts_live(g, i) && mm_ctz(others >> i) == units - 1;
+	return live_run_at(g, i, units);
 }
 
 /* Is there a live block as the caller says? Slow: it goes down the tree. */
@@ -1110,14 +1124,19 @@ look_at_claim(struct byte_buddy *h, uintptr_t addr, size_t size, size_t align)
 	return MM_HARDEN >= 2 ? canary_check(addr, b.units, size) : MM_FAULT_NONE;
 }
 
-/* The same for 64 to 4095 units. */
+/* The same for 64 to 4095 units, which are whole granules and the first units of the next one. */
 static bool medium_block_at(const struct byte_buddy *h, uintptr_t addr, size_t units, size_t align)
 {
-	const struct chunk *chunk = chunk_of(h->recent, addr);
+	const struct marks *m = &chunk_of(h->recent, addr)->marks;
+	unsigned int i = child_index(1, addr), n = whole_children(1, units);
+	unsigned int tail = 0;
 
-	return !(addr & ((align - 1) | (child_bytes(1) - 1))) && *written_at(h->written, addr) &&
-	       starts_live(&chunk->marks, child_index(1, addr)) &&
-	       buddy_live_units(h->recent, 1, addr) == units && !is_parked(h, addr, units);
+	if (addr & ((align - 1) | (child_bytes(1) - 1)) || !*written_at(h->written, addr) ||
+	    !live_run_at(m, i, n))
+		return false;
+	if (i + n < NODE_CHILDREN && is_split(m, i + n))
+		tail = continuation(granule_in(h->granules, addr + n * child_bytes(1)), 0);
+	return tail == units % NODE_CHILDREN && !is_parked(h, addr, units);
 }
 
 /* What is wrong with the claim that there is such a live block? */
@@ -1175,7 +1194,7 @@ bool byte_buddy_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t 
 		return false;
 	if (MM_HARDEN && unlikely(!small_block_at(h, addr, units, align)))
 		return false;
-	if (unlikely(h->depth[units] == BUDDY_PARKED_DEPTH))
+	if (unlikely(parked_full(h, units)))
 		release_small(h, addr, units);
 	else
 		park(h, addr, units);

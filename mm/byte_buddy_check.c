@@ -194,8 +194,8 @@ static const void *blocks_check(const struct byte_buddy *h, const struct buddy_p
 static const void *parked_check(const struct byte_buddy *h, size_t *nparked)
 {
 	for (size_t units = 1; units < BUDDY_PARKED_UNITS; units++) {
-		for (size_t i = 1; i <= h->depth[units]; i++) {
-			uintptr_t addr = h->parked[units][i];
+		for (const uintptr_t *run = parked_top(h, units); *run; run++) {
+			uintptr_t addr = *run;
 			const struct buddy_piece *piece = buddy_piece_search(h, addr);
 			struct block b = {BLOCK_FREE, 0};
 
@@ -203,11 +203,11 @@ static const void *parked_check(const struct byte_buddy *h, size_t *nparked)
 				b = buddy_block_at(piece, addr);
 			if (b.state != (is_marked(units) ? BLOCK_PARKED : BLOCK_LIVE) ||
 			    b.units != units)
-				return &h->parked[units][i];
+				return run;
 			--*nparked;
 		}
 	}
-	return *nparked ? h->parked : NULL;
+	return *nparked ? h->stack : NULL;
 }
 
 /* Is every granule that waits to be settled still a split child of its chunk? */

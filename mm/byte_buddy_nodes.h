@@ -442,13 +442,19 @@ static inline bool poison_intact(uintptr_t addr, size_t nbytes)
 	return true;
 }
 
+/* The run that was parked last; 0, where the stack ends, when there is none. */
+static inline uintptr_t *parked_top(const struct byte_buddy *h, size_t units)
+{
+	return (uintptr_t *)((uintptr_t)h->stack + h->top[units]);
+}
+
 /* Others than short ones look live in the marks: are they parked? */
 static inline bool is_parked(const struct byte_buddy *h, uintptr_t addr, size_t units)
 {
 	if (is_marked(units) || units >= BUDDY_PARKED_UNITS)
 		return false;
-	for (unsigned int i = 1; i <= h->depth[units]; i++)
-		if (h->parked[units][i] == addr)
+	for (const uintptr_t *run = parked_top(h, units); *run; run++)
+		if (*run == addr)
 			return true;
 	return false;
 }

@@ -38,9 +38,10 @@ struct byte_buddy {
 	unsigned int tick;			/* operations since the last full check */
 	uint64_t some[(BUDDY_LISTS + 63) / 64]; /* bit i: lists[i] is not empty */
 	struct buddy_link *lists[BUDDY_LISTS];
-	uint8_t depth[BUDDY_PARKED_UNITS]; /* parked runs of this length */
-	uintptr_t parked[BUDDY_PARKED_UNITS]
-			[BUDDY_PARKED_DEPTH + 1]; /* from 1 on; the first is 0 */
+	/* Parked runs of each length: a stack that grows downwards, from a last entry of 0. Its top
+	 * is so many bytes from the start of all stacks, where there is a 0 as well. */
+	size_t top[BUDDY_PARKED_UNITS];
+	uintptr_t stack[BUDDY_PARKED_UNITS][BUDDY_PARKED_DEPTH + 1];
 	uintptr_t pending[BUDDY_PENDING];
 	uintptr_t held[BUDDY_QUARANTINE];
 };
