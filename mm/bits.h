@@ -20,6 +20,15 @@ static inline unsigned int mm_ctz(uint64_t x)
 	return mm_debruijn64[((x & -x) * 0x03f79d71b4cb0a89u) >> 58];
 }
 
+/*
+ * Is the n-th bit, counted from 1, the lowest one that is set? Without a fast search, one shift
+ * brings the bit that must be the only one to the top. Pre: x != 0, 1 <= n <= 64.
+ */
+static inline bool mm_lowest_is_nth(uint64_t x, size_t n)
+{
+	return MM_FAST_BITS ? mm_ctz(x) + 1 == n : x << (-n & 63) == (uint64_t)1 << 63;
+}
+
 /* Index of the highest set bit, which is floor(log2 x). Pre: x != 0. */
 static inline unsigned int mm_fls(uint64_t x)
 {

@@ -1089,7 +1089,7 @@ static inline bool live_run_at(const struct marks *m, unsigned int i, size_t n)
 	uint64_t live = m->start & m->used;
 	uint64_t more = (m->used ^ live) >> 1; /* bit j: a block goes on after child j */
 
-	return live >> i & 1 && mm_ctz(~(more >> i)) + 1 == n;
+	return live >> i & 1 && mm_lowest_is_nth(~(more >> i), n);
 }
 
 /* Is there such a live block? Pre: of 1 to 63 units; in the recent piece. */

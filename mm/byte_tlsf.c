@@ -1143,16 +1143,13 @@ COLD enum mm_fault_kind diagnose(const struct byte_tlsf *h, uintptr_t p)
 	return is_free_memory(h, p) ? MM_FAULT_DOUBLE_FREE : MM_FAULT_FOREIGN;
 }
 
-/*
- * Is the next boundary after p so many units on? No bit is searched: one shift brings the bit
- * that must be the only one to the top. Pre: no more units than a cell has.
- */
+/* Is the next boundary after p so many units on? Pre: no more units than a cell has. */
 static inline bool ends_near(const struct tlsf_cell *c, uintptr_t p, size_t units)
 {
 	uint64_t rest = boundaries(c) >> bit_of(p) >> 1;
 
 	if (rest)
-		return rest << (-units & 63) == TOP_BIT;
+		return mm_lowest_is_nth(rest, units);
 	units += bit_of(p);
 	return boundaries(c + 1) << (~units & 63) == TOP_BIT && units / 64 == 1;
 }
