@@ -1282,18 +1282,29 @@ bool byte_tlsf_dealloc_fast(struct byte_alloc *a, void *ptr, size_t size, size_t
 	return MM_HARDEN < 2 && is_surely_live(h, &h->view, p, align, nbytes) && keep(h, p, nbytes);
 }
 
-bool byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *ptr, size_t size, size_t align)
+bool byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *ptr, size_t size, size_t align,
+				struct tlsf_kept *was)
 {
 	struct byte_tlsf *h = tlsf_of(a);
 	uintptr_t p = (uintptr_t)ptr;
 	size_t nbytes = block_bytes(size, align);
 	struct tlsf_kept *k = kept_place(kept_set(h, nbytes), p);
 
-	if (MM_HARDEN >= 2 || nbytes > KEPT_MAX || unlikely(k->nbytes) ||
-	    !is_surely_live_there(h, p, align, nbytes))
+	if (MM_HARDEN >= 2 || nbytes > KEPT_MAX || !is_surely_live_there(h, p, align, nbytes))
 		return false;
+	was->nbytes = k->nbytes;
+	if (unlikely(was->nbytes)) {
+		was->start = k->start;
+		if (MM_HARDEN && unlikely(was->start == p))
+			return false;
+	}
 	*k = (struct tlsf_kept){p, nbytes};
 	return true;
+}
+
+void byte_tlsf_release(struct byte_alloc *a, uintptr_t start, size_t nbytes)
+{
+	kept_release(tlsf_of(a), start, nbytes);
 }
 
 /* Any piece, level and fault. */

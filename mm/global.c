@@ -453,6 +453,17 @@ ALWAYS_INLINE enum alloc_result free_pinned(struct global_allocator *g, void *p,
 	return ALLOC_OK;
 }
 
+/* A free on TLSF's shortest path took the place of another one, which is merged now. */
+OUT_OF_LINE enum alloc_result free_and_release(uintptr_t start, size_t nbytes, size_t size,
+					       struct global_allocator *g, unsigned long state)
+{
+	bool due = count_locked_free(g, size);
+
+	byte_tlsf_release(heap_of(g), start, nbytes);
+	mm_port_unlock(&g->heap_lock, state);
+	return unlikely(due) ? trim_late(g) : ALLOC_OK;
+}
+
 /* After the shortest path under the lock, which is still held. */
 OUT_OF_LINE enum alloc_result free_rest(void *p, size_t size, size_t align,
 					struct global_allocator *g, unsigned long state, bool live,
@@ -469,13 +480,16 @@ ALWAYS_INLINE enum alloc_result free_locked(struct global_allocator *g, const st
 					    const void *caller)
 {
 	unsigned long state = mm_port_lock(&g->heap_lock);
+	struct tlsf_kept was = {0, 0};
 	bool done = is_fixed(ops, &byte_tlsf_ops)
-			    ? byte_tlsf_dealloc_shortest(heap_of(g), p, size, align)
+			    ? byte_tlsf_dealloc_shortest(heap_of(g), p, size, align, &was)
 			    : byte_buddy_dealloc_fast(heap_of(g), p, size, align, 0);
 	bool due;
 
 	if (unlikely(!done))
 		return free_rest(p, size, align, g, state, live, caller);
+	if (unlikely(was.nbytes))
+		return free_and_release(was.start, was.nbytes, size, g, state);
 	due = count_locked_free(g, size);
 	mm_port_unlock(&g->heap_lock, state);
 	return unlikely(due) ? trim_late(g) : ALLOC_OK;

@@ -483,6 +483,17 @@ static bool tlsf_fast(struct byte_alloc *a, void *p, size_t size, size_t align)
 	return byte_tlsf_dealloc_fast(a, p, size, align, 0);
 }
 
+static bool tlsf_shortest(struct byte_alloc *a, void *p, size_t size, size_t align)
+{
+	struct tlsf_kept was;
+
+	if (!byte_tlsf_dealloc_shortest(a, p, size, align, &was))
+		return false;
+	if (was.nbytes)
+		byte_tlsf_release(a, was.start, was.nbytes);
+	return true;
+}
+
 static bool slab_fast(struct byte_alloc *a, void *p, size_t size, size_t align)
 {
 	return byte_slab_dealloc_fast(a, p, size, align, 0);
@@ -509,7 +520,7 @@ static const struct {
 	const struct byte_ops *ops;
 	free_fn free;
 } shorter[] = {
-	{&byte_tlsf_ops, tlsf_fast},   {&byte_tlsf_ops, byte_tlsf_dealloc_shortest},
+	{&byte_tlsf_ops, tlsf_fast},   {&byte_tlsf_ops, tlsf_shortest},
 	{&byte_slab_ops, slab_fast},   {&byte_slab_ops, slab_shortest},
 	{&byte_buddy_ops, buddy_fast},
 };

@@ -238,12 +238,13 @@ bool __wrap_byte_slab_dealloc_shortest(struct byte_alloc *a, struct slab_cpu *c,
 			    h);
 }
 
-bool __wrap_byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *p, size_t size, size_t align)
+bool __wrap_byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *p, size_t size, size_t align,
+				       struct tlsf_kept *was)
 {
 	struct held h = {0};
 	bool held = ledger_remove(HELD_BLOCK, a, p, &h);
 
-	return done_or_held(__real_byte_tlsf_dealloc_shortest(a, p, size, align), held, h);
+	return done_or_held(__real_byte_tlsf_dealloc_shortest(a, p, size, align, was), held, h);
 }
 
 /* The table of engine E, its operations named NAME_... */

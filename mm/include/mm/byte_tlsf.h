@@ -16,13 +16,22 @@ enum mm_fault_kind byte_tlsf_dealloc(struct byte_alloc *a, void *p, size_t size,
 bool byte_tlsf_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t align,
 			    unsigned int cpu);
 
+/* A block that was freed, and is live in the map all the same. nbytes 0: none. */
+struct tlsf_kept {
+	uintptr_t start;
+	size_t nbytes;
+};
+
 /*
  * The shortest paths alone: a kept block is taken, a place for one is filled. They call
  * nobody, so that a user which they become a part of need not save registers. NULL or false,
- * without any effect: make the other call.
+ * without any effect: make the other call. *was is what was kept in that place before: if
+ * there was something, the caller has it released, under the same hold of its lock.
  */
 void *byte_tlsf_alloc_shortest(struct byte_alloc *a, size_t size, size_t align);
-bool byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *p, size_t size, size_t align);
+bool byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *p, size_t size, size_t align,
+				struct tlsf_kept *was);
+void byte_tlsf_release(struct byte_alloc *a, uintptr_t start, size_t nbytes);
 
 /* alloc, where its shortest path has just returned NULL: it does not look there again. */
 void *byte_tlsf_alloc_rest(struct byte_alloc *a, size_t size, size_t align);
@@ -39,12 +48,6 @@ void *byte_tlsf_alloc_rest(struct byte_alloc *a, size_t size, size_t align);
 
 struct tlsf_block;
 struct tlsf_piece;
-
-/* A block that was freed, and is live in the map all the same. nbytes 0: none. */
-struct tlsf_kept {
-	uintptr_t start;
-	size_t nbytes;
-};
 
 /* Places for blocks of some sizes. */
 struct tlsf_set {
