@@ -764,6 +764,8 @@ static inline void *kept_take(struct tlsf_kept *k)
 	uintptr_t start = k->start;
 
 	k->nbytes = 0;
+	if (!start)
+		__builtin_unreachable(); /* callers need not look whether it is NULL */
 	return (void *)start;
 }
 
@@ -1151,7 +1153,7 @@ static inline bool ends_near(const struct tlsf_cell *c, uintptr_t p, size_t unit
 	if (rest)
 		return mm_lowest_is_nth(rest, units);
 	units += bit_of(p);
-	return boundaries(c + 1) << (~units & 63) == TOP_BIT && units / 64 == 1;
+	return boundaries(c + 1) << (~units & 63) == TOP_BIT && units >= 64;
 }
 
 /* The same for what ends in a later cell, with a look at those up to `stop`, and at that one. */
