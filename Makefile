@@ -380,6 +380,7 @@ $(ENGINES:%=$(BENCH_DIR)/mica-%.so): $(BENCH_DIR)/mica-%.so: bench/plugins/heap_
 
 # These engines are more than one file.
 $(BENCH_DIR)/mica-slab.so: mm/byte_slab_span.c
+$(BENCH_DIR)/mica-tlsf.so: mm/byte_tlsf_check.c
 $(BENCH_DIR)/mica-buddy.so: mm/byte_buddy_nodes.c mm/byte_buddy_check.c
 
 $(BENCH_DIR)/mica-pages.so: bench/plugins/pages.c mm/page_bitmap.c mm/page_region.c mm/page_run.c mm/bits.c mm/fault.c bench/host/pageplugin.h $(BENCH_NEEDS)

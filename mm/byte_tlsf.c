@@ -69,21 +69,10 @@
  * list, and a block between broken ones, is lost. The map takes 3.1 % of memory, and levels 2 and 3
  * time in proportion to the size.
  */
-#include <mm/byte_tlsf.h>
+#include "byte_tlsf_map.h"
 
-#include "bits.h"
-
-#define UNIT	      ((size_t)8)
-#define MIN_BLOCK     (3 * UNIT) /* the least that can be in a list, and that a request takes */
-#define TAIL	      (MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
-#define LINEAR	      ((size_t)1024) /* sizes below have lists of their own */
-#define COL_LOG	      6u
-#define NLISTS	      ((size_t)TLSF_ROWS * TLSF_COLS)
 #define BLOCK_LIMIT   ((size_t)1 << (TLSF_ROWS + 8))
 #define SCAN_DEPTH    4u
-#define CELL_SHIFT    9u /* a cell of the map tells of 512 bytes */
-#define CELL_SPAN     ((size_t)1 << CELL_SHIFT)
-#define FRAME_SHIFT   15u /* a frame is a run of cells that are cleared together */
 #define FRAME_SPAN    ((size_t)1 << FRAME_SHIFT)
 #define FRAME_BYTES   (sizeof(struct tlsf_cell) << (FRAME_SHIFT - CELL_SHIFT))
 #define EAGER_FIRST   ((size_t)256 << 20) /* a piece whose map is cleared at once: the first */
@@ -93,38 +82,12 @@
 #define KEPT_MAX      MM_PAGE_SIZE
 #define TOP_BIT	      ((uint64_t)1 << 63)
 #define SLACK	      0xca
-#define POISON	      0xdfdfdfdfdfdfdfdfu
 #define LOOK_BACK     16u /* cells, to tell a double free */
 #define LOOK_AHEAD    16  /* cells, to tell a wrong size */
 #define SETTLE_BLOCKS 8u  /* at least, in a part, if so many are kept */
 #define AUDIT_PERIOD  64u
 #define COLD	      static __attribute__((noinline))
 #define HOT	      static inline __attribute__((always_inline))
-
-/* 64 units of memory, a bit each. Between two blocks there is a boundary: its unit is the first
- * of a live block, or exactly one of its sides is free. No other unit has a bit. */
-struct tlsf_cell {
-	uint64_t live; /* a live block starts here */
-	uint64_t edge; /* free memory starts or ends here */
-};
-
-/* A free block. Its last word repeats the tag, unless that is the word of `at`. */
-struct tlsf_block {
-	uint64_t tag; /* size in bytes | 1 */
-	struct tlsf_block *next;
-	struct tlsf_block **at; /* what points to this one */
-};
-
-struct tlsf_piece {
-	struct tlsf_view view;		 /* first, so that it leads to the rest */
-	struct tlsf_piece *next;	 /* by address */
-	struct tlsf_piece *left, *right; /* in the tree */
-	struct tlsf_piece *next_empty, **at_empty;
-	uintptr_t frames;   /* where the byte of frame 0 would be: is it cleared? */
-	uintptr_t frontier; /* up to here all frames are; view.fresh is a cell less */
-	void *start;	    /* as it was given */
-	size_t nbytes;
-};
 
 /* So sure that the compiler keeps a branch where it could compute both ways. */
 static inline bool unlikely(bool x)
@@ -135,11 +98,6 @@ static inline bool unlikely(bool x)
 static inline struct byte_tlsf *tlsf_of(struct byte_alloc *a)
 {
 	return (struct byte_tlsf *)a;
-}
-
-static inline const struct byte_tlsf *const_tlsf_of(const struct byte_alloc *a)
-{
-	return (const struct byte_tlsf *)a;
 }
 
 /* --- Sizes and free blocks -------------------------------------------------- */
@@ -162,29 +120,6 @@ static inline bool is_aligned(uintptr_t addr, size_t align)
 	return align <= UNIT || !(addr & (align - 1));
 }
 
-static inline struct tlsf_block *block_at(uintptr_t addr)
-{
-	return (struct tlsf_block *)addr;
-}
-
-static inline size_t size_of(const struct tlsf_block *b)
-{
-	return b->tag - 1;
-}
-
-static inline uint64_t *last_word(const struct tlsf_block *b, size_t nbytes)
-{
-	return (uint64_t *)((uintptr_t)b + nbytes) - 1;
-}
-
-/* The last word of a block of 24 bytes is a pointer, which is even. */
-static inline size_t size_before(uintptr_t addr)
-{
-	uint64_t word = ((const uint64_t *)addr)[-1];
-
-	return word & 1 ? word - 1 : MIN_BLOCK;
-}
-
 /* Before the block is put into a list, as the links may be where the second tag is. */
 static inline void set_tags(struct tlsf_block *b, size_t nbytes)
 {
@@ -194,18 +129,7 @@ static inline void set_tags(struct tlsf_block *b, size_t nbytes)
 
 /* --- Pieces of memory ------------------------------------------------------- */
 
-static inline bool in_view(const struct tlsf_view *v, uintptr_t addr)
-{
-	return addr - v->first < v->span;
-}
-
-static inline uintptr_t view_end(const struct tlsf_view *v)
-{
-	return v->first + v->span;
-}
-
-/* The piece with this address in its blocks, or NULL. */
-static struct tlsf_piece *piece_search(const struct byte_tlsf *h, uintptr_t addr)
+struct tlsf_piece *tlsf_piece_search(const struct byte_tlsf *h, uintptr_t addr)
 {
 	struct tlsf_piece *piece = h->root;
 
@@ -235,7 +159,7 @@ COLD bool view_switch(struct byte_tlsf *h, uintptr_t addr)
 	struct tlsf_piece *piece = (struct tlsf_piece *)seen(h, addr);
 
 	if (!in_view(&piece->view, addr)) {
-		piece = piece_search(h, addr);
+		piece = tlsf_piece_search(h, addr);
 		if (!piece)
 			return false;
 		remember(h, piece, addr);
@@ -253,7 +177,7 @@ static inline bool view(struct byte_tlsf *h, uintptr_t addr)
 
 COLD bool owns_elsewhere(const struct byte_tlsf *h, uintptr_t addr)
 {
-	return in_view(seen(h, addr), addr) || piece_search(h, addr);
+	return in_view(seen(h, addr), addr) || tlsf_piece_search(h, addr);
 }
 
 /* Is this an address in the blocks of any piece? */
@@ -285,31 +209,6 @@ static inline bool is_whole(const struct byte_tlsf *h, const struct tlsf_block *
 }
 
 /* --- The map ---------------------------------------------------------------- */
-
-static inline struct tlsf_cell *cell_at(uintptr_t map, uintptr_t addr)
-{
-	return (struct tlsf_cell *)(map + (addr >> CELL_SHIFT) * sizeof(struct tlsf_cell));
-}
-
-static inline unsigned int bit_of(uintptr_t addr)
-{
-	return addr / UNIT % 64;
-}
-
-static inline uint64_t mask_of(uintptr_t addr)
-{
-	return (uint64_t)1 << bit_of(addr);
-}
-
-static inline bool live_at(const struct tlsf_view *v, uintptr_t addr)
-{
-	return cell_at(v->map, addr)->live & mask_of(addr);
-}
-
-static inline bool edge_at(const struct tlsf_view *v, uintptr_t addr)
-{
-	return cell_at(v->map, addr)->edge & mask_of(addr);
-}
 
 /* Join what ends and what starts here into one live block, or part it. */
 static inline void flip_live(const struct tlsf_view *v, uintptr_t addr)
@@ -346,17 +245,6 @@ static inline void flip(uintptr_t map, uintptr_t start, uintptr_t end)
 {
 	(void)flip_start(map, start);
 	(void)flip_end(map, end);
-}
-
-static inline uint8_t *frame_at(const struct tlsf_piece *piece, uintptr_t addr)
-{
-	return (uint8_t *)(piece->frames + (addr >> FRAME_SHIFT));
-}
-
-/* Has the map been cleared here? */
-static inline bool is_prepared(const struct tlsf_piece *piece, uintptr_t addr)
-{
-	return addr < piece->view.fresh || *frame_at(piece, addr);
 }
 
 static void frame_clear(const struct tlsf_piece *piece, uintptr_t addr)
@@ -400,38 +288,7 @@ static inline void map_prepare(struct byte_tlsf *h, uintptr_t addr)
 		map_clear(h, addr);
 }
 
-/* The next boundary of a piece after this address, which is below its end. */
-static uintptr_t next_boundary(const struct tlsf_piece *piece, uintptr_t addr)
-{
-	uintptr_t cell = addr >> CELL_SHIFT;
-	uint64_t skip = ~(uint64_t)1 << bit_of(addr);
-
-	for (;; cell++, skip = ~(uint64_t)0) {
-		const struct tlsf_cell *c = cell_at(piece->view.map, cell << CELL_SHIFT);
-		uint64_t bits;
-
-		if (!is_prepared(piece, cell << CELL_SHIFT)) {
-			cell |= ((uintptr_t)1 << (FRAME_SHIFT - CELL_SHIFT)) - 1;
-			continue;
-		}
-		bits = (c->live | c->edge) & skip;
-		if (bits)
-			return (cell << CELL_SHIFT) + mm_ctz(bits) * UNIT;
-	}
-}
-
 /* --- Free lists ------------------------------------------------------------- */
-
-/* The list that a block of this size belongs to. */
-static inline size_t list_of(size_t nbytes)
-{
-	unsigned int log;
-
-	if (nbytes < LINEAR)
-		return nbytes / UNIT;
-	log = mm_fls(nbytes);
-	return ((size_t)(log - 9) << COL_LOG) + (nbytes >> (log - COL_LOG));
-}
 
 HOT void list_insert(struct byte_tlsf *h, struct tlsf_block *b, size_t i)
 {
@@ -593,24 +450,6 @@ static void poison(uintptr_t from, uintptr_t to)
 		*(uint64_t *)from = POISON;
 }
 
-static bool is_poison(uintptr_t from, uintptr_t to)
-{
-	while (from < to && *(const uint64_t *)from == POISON)
-		from += UNIT;
-	return from >= to;
-}
-
-/* The words of a free block that have no other use. */
-static inline uintptr_t poison_start(const struct tlsf_block *b)
-{
-	return (uintptr_t)b + sizeof(*b);
-}
-
-static inline uintptr_t poison_end(const struct tlsf_block *b)
-{
-	return (uintptr_t)last_word(b, size_of(b));
-}
-
 static inline uintptr_t clip(uintptr_t addr, uintptr_t low, uintptr_t high)
 {
 	return addr < low ? low : addr > high ? high : addr;
@@ -722,11 +561,6 @@ static inline struct tlsf_kept *kept_at(struct byte_tlsf *h, unsigned int i)
 	return &h->sets[i / TLSF_WAYS].way[i % TLSF_WAYS];
 }
 
-static inline const struct tlsf_kept *const_kept_at(const struct byte_tlsf *h, unsigned int i)
-{
-	return &h->sets[i / TLSF_WAYS].way[i % TLSF_WAYS];
-}
-
 /* The one place where this block, of the sizes of the set, can be. */
 static inline struct tlsf_kept *kept_place(struct tlsf_kept *set, uintptr_t start)
 {
@@ -827,17 +661,6 @@ static size_t kept_bytes(const struct byte_tlsf *h)
 		sum += const_kept_at(h, i)->nbytes;
 	return sum;
 }
-
-/* Is this block, live in the map, a freed one? */
-static inline bool is_kept(const struct byte_tlsf *h, uintptr_t start)
-{
-	for (unsigned int i = 0; i < TLSF_KEPT; i++)
-		if (const_kept_at(h, i)->nbytes && const_kept_at(h, i)->start == start)
-			return true;
-	return false;
-}
-
-static const void *tlsf_check(const struct byte_alloc *a);
 
 static void audit(struct byte_tlsf *h)
 {
@@ -1115,11 +938,6 @@ void *byte_tlsf_alloc_rest(struct byte_alloc *a, size_t size, size_t align)
 }
 
 /* --- Freeing ---------------------------------------------------------------- */
-
-static inline uint64_t boundaries(const struct tlsf_cell *c)
-{
-	return c->live | c->edge;
-}
 
 /* Is this address in free memory? Known when the block that it lies in starts close before. */
 static bool is_free_memory(const struct byte_tlsf *h, uintptr_t addr)
@@ -1551,18 +1369,6 @@ static bool tlsf_take_free(struct byte_alloc *a, void **start, size_t *nbytes)
 
 /* --- Queries ---------------------------------------------------------------- */
 
-static size_t tlsf_block_size(const struct byte_alloc *a, const void *ptr)
-{
-	const struct byte_tlsf *h = const_tlsf_of(a);
-	uintptr_t p = (uintptr_t)ptr;
-	const struct tlsf_piece *piece = piece_search(h, p);
-
-	if (!piece || p % UNIT || !is_prepared(piece, p) || !live_at(&piece->view, p) ||
-	    is_kept(h, p))
-		return 0;
-	return next_boundary(piece, p) - p - TAIL;
-}
-
 static size_t tlsf_total_bytes(const struct byte_alloc *a)
 {
 	return const_tlsf_of(a)->total_bytes;
@@ -1578,105 +1384,6 @@ static size_t tlsf_used_bytes(const struct byte_alloc *a)
 static size_t tlsf_available_bytes(const struct byte_alloc *a)
 {
 	return const_tlsf_of(a)->free_bytes + kept_bytes(const_tlsf_of(a));
-}
-
-static void tlsf_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx)
-{
-	const struct byte_tlsf *h = const_tlsf_of(a);
-
-	for (const struct tlsf_piece *piece = h->pieces; piece; piece = piece->next) {
-		uintptr_t next, p = piece->view.first;
-
-		for (; p < view_end(&piece->view); p = next) {
-			next = next_boundary(piece, p);
-			fn(ctx, (const void *)p, next - p,
-			   live_at(&piece->view, p) && !is_kept(h, p));
-		}
-	}
-}
-
-/* What a check counts. */
-struct tally {
-	size_t listed; /* free blocks that must be in lists, less those found there */
-	size_t free_bytes;
-};
-
-/* The free block from p to `next`: tags, and poison. */
-static bool check_free(uintptr_t p, uintptr_t next)
-{
-	const struct tlsf_block *b = block_at(p);
-
-	if (size_of(b) != next - p || size_before(next) != next - p)
-		return false;
-	if (MM_HARDEN < 2 || poison_start(b) >= poison_end(b))
-		return true;
-	return is_poison(poison_start(b), poison_end(b));
-}
-
-static const void *check_piece(const struct tlsf_piece *piece, struct tally *t)
-{
-	const struct tlsf_view *v = &piece->view;
-	bool is_free = false;
-	uintptr_t next, p = v->first;
-
-	for (; p < view_end(v); p = next) {
-		bool was_free = is_free;
-
-		next = next_boundary(piece, p);
-		is_free = !live_at(v, p);
-		if (edge_at(v, p) != (is_free != was_free) || next > view_end(v) ||
-		    (is_free && (was_free || !check_free(p, next))))
-			return (const void *)p;
-		t->listed += is_free && next - p >= MIN_BLOCK;
-		t->free_bytes += is_free ? next - p : 0;
-	}
-	return live_at(v, p) && edge_at(v, p) == is_free ? NULL : piece;
-}
-
-static const void *check_list(const struct byte_tlsf *h, size_t i, struct tally *t)
-{
-	struct tlsf_block *const *at = &h->lists[i];
-	bool marked = h->cols[i / TLSF_COLS] >> (i % TLSF_COLS) & 1;
-
-	if (marked != !!*at || (marked && !(h->rows >> (i / TLSF_COLS) & 1)))
-		return at;
-	for (; *at; at = &(*at)->next) {
-		const struct tlsf_block *b = *at;
-		const struct tlsf_piece *piece = piece_search(h, (uintptr_t)b);
-
-		if ((uintptr_t)b % UNIT || !piece || !is_prepared(piece, (uintptr_t)b) ||
-		    live_at(&piece->view, (uintptr_t)b) || !edge_at(&piece->view, (uintptr_t)b) ||
-		    b->at != at || list_of(size_of(b)) != i || !t->listed--)
-			return at;
-	}
-	return NULL;
-}
-
-/* Is what is kept a live block in the map? */
-static bool check_kept(const struct byte_tlsf *h, const struct tlsf_kept *k)
-{
-	const struct tlsf_piece *piece = piece_search(h, k->start);
-
-	return !k->nbytes ||
-	       (piece && is_prepared(piece, k->start) && live_at(&piece->view, k->start) &&
-		next_boundary(piece, k->start) == k->start + k->nbytes);
-}
-
-static const void *tlsf_check(const struct byte_alloc *a)
-{
-	const struct byte_tlsf *h = const_tlsf_of(a);
-	const void *broken = NULL;
-	struct tally t = {0, 0};
-
-	for (const struct tlsf_piece *p = h->pieces; p && !broken; p = p->next)
-		broken = check_piece(p, &t);
-	for (size_t i = 0; i < NLISTS && !broken; i++)
-		broken = check_list(h, i, &t);
-	for (unsigned int i = 0; i < TLSF_KEPT && !broken; i++)
-		broken = check_kept(h, const_kept_at(h, i)) ? NULL : const_kept_at(h, i);
-	if (!broken && (t.listed || t.free_bytes != h->free_bytes))
-		return h;
-	return broken;
 }
 
 const struct byte_ops byte_tlsf_ops = {
