@@ -379,7 +379,7 @@ $(ENGINES:%=$(BENCH_DIR)/mica-%.so): $(BENCH_DIR)/mica-%.so: bench/plugins/heap_
 	$(Q)$(BENCH_CC) $(BENCH_FLAGS) -DENGINE=$* -shared -o $@ $(filter %.c,$^)
 
 # These engines are more than one file.
-$(BENCH_DIR)/mica-slab.so: mm/byte_slab_span.c
+$(BENCH_DIR)/mica-slab.so: mm/byte_slab_span.c mm/byte_slab_check.c
 $(BENCH_DIR)/mica-tlsf.so: mm/byte_tlsf_check.c
 $(BENCH_DIR)/mica-buddy.so: mm/byte_buddy_nodes.c mm/byte_buddy_check.c
 

@@ -71,15 +71,12 @@
  * isolates it; the secret comes from addresses, which stops accidents, not an attacker who can
  * guess them.
  */
-#include <mm/byte_slab.h>
 #include <mm/port.h>
 
 #include "bits.h"
 #include "relaxed.h"
-#include "slab_span.h"
+#include "slab_object.h"
 
-#define SLAB_MAX_BYTES	(16u << MM_PAGE_SHIFT) /* no slab is larger */
-#define MAX_OBJECTS	256u		       /* nor holds more objects */
 #define CARVE_BATCH	64u
 #define FIRST_BATCH	(MM_HARDEN >= 2 ? CARVE_BATCH : 4u) /* of a new slab */
 #define RETURNED_PAGES	64u /* that may wait for a slab of the same length */
@@ -88,9 +85,7 @@
 #define INBOX_BATCH	8u
 #define COLLECT_BATCH	8u
 #define PLACE_BYTES	(1u << 20) /* neighbours whose window is looked up in the same place */
-#define END		(MM_HARDEN ? (uintptr_t)0x51ab0e4d51ab0e4d : 0) /* behind the last object */
 #define NEVER		UINT32_MAX
-#define BROKEN		SIZE_MAX
 #define POISON		0xd5
 #define POISON_WORD	0xd5d5d5d5d5d5d5d5u
 #define CANARY_BYTES	(MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
@@ -98,15 +93,7 @@
 /* So sure that the compiler keeps a branch where it could compute both ways. */
 #define unlikely(x) __builtin_expect_with_probability(!!(x), 0, 0.999)
 
-/* Objects are anything to their users, words to us. */
-typedef uint64_t __attribute__((may_alias)) word_t;
-
-struct slab_class {
-	uint16_t size;
-	uint8_t npages;
-};
-
-static const struct slab_class classes[] = {
+const struct slab_class slab_classes[] = {
 	{16, 1},   {24, 1},   {32, 1},	 {40, 1},   {48, 1},   {56, 1},	  {64, 1},   {72, 1},
 	{80, 1},   {88, 2},   {96, 2},	 {104, 1},  {112, 2},  {120, 1},  {128, 1},  {144, 1},
 	{160, 2},  {176, 1},  {192, 1},	 {208, 2},  {224, 1},  {240, 1},  {256, 1},  {288, 1},
@@ -116,10 +103,10 @@ static const struct slab_class classes[] = {
 	{2560, 5}, {2816, 5}, {3072, 3}, {3328, 5}, {3584, 7}, {3840, 1}, {4096, 1},
 };
 
-#define NCLASSES BYTE_SLAB_CLASSES
 _Static_assert(MM_MAX_CPUS <= 64, "one word has a bit for each CPU");
 _Static_assert(sizeof(union slab_cpu_room) == 2048, "a CPU fits into its room");
-_Static_assert(sizeof(classes) / sizeof(classes[0]) == NCLASSES, "the header knows how many");
+_Static_assert(sizeof(slab_classes) / sizeof(slab_classes[0]) == NCLASSES,
+	       "the header knows how many");
 
 /* What a CPU has that has nothing: every path finds it empty. Never written. */
 static struct slab no_slab = {.head = END};
@@ -129,20 +116,10 @@ static inline struct byte_slab *slab_of(struct byte_alloc *a)
 	return (struct byte_slab *)a;
 }
 
-static inline unsigned int owner_of(const struct slab *s)
-{
-	return slab_owner(__atomic_load_n(&s->tag, __ATOMIC_RELAXED));
-}
-
-static inline size_t object_size(const struct slab *s)
-{
-	return classes[s->class].size;
-}
-
 /* The smallest size of a class, less one. */
 static uint32_t class_start(size_t class)
 {
-	return class ? classes[class - 1].size : 0;
+	return class ? slab_classes[class - 1].size : 0;
 }
 
 static void set_owner(struct slab *s, unsigned int owner)
@@ -166,36 +143,6 @@ static void report(const void *p, size_t nbytes, enum mm_fault_kind kind)
 }
 
 /* --- Free objects: a link in the first word, above level 0 a mark in the second ------------- */
-
-/* Level 0 links by addresses, above by offsets, which lead nowhere else when they were written. */
-static inline uintptr_t object_link(const struct slab *s, const void *p)
-{
-	return MM_HARDEN ? (uintptr_t)p - s->base : (uintptr_t)p;
-}
-
-static inline void *link_object(const struct slab *s, uintptr_t link)
-{
-	return (void *)(MM_HARDEN ? s->base + link : link);
-}
-
-/* One test finds the end and what cannot be a link. */
-static inline bool is_object(uintptr_t link)
-{
-	return MM_HARDEN ? link < SLAB_MAX_BYTES : link;
-}
-
-/* Level 0 cannot tell. */
-static inline bool marked_free(const struct byte_slab *a, const void *p)
-{
-	return MM_HARDEN && ((const word_t *)p)[1] == a->secret;
-}
-
-static inline void store_link(void *p, uintptr_t link, uint64_t mark)
-{
-	if (MM_HARDEN)
-		((word_t *)p)[1] = mark;
-	((word_t *)p)[0] = link;
-}
 
 /* NULL: the list is empty, or broken, which refill finds out. */
 static inline void *pop(const struct byte_slab *a, struct slab *s)
@@ -227,13 +174,6 @@ static inline void push(struct slab *s, void *p, uint64_t mark)
 
 /* --- Geometry ------------------------------------------------------------------------------- */
 
-static inline bool is_slab(const struct slab *s)
-{
-	unsigned int state = state_of(s);
-
-	return state >= SLAB_ACTIVE && state <= SLAB_FULL;
-}
-
 /* The last byte of the size rounded up to the alignment: what a layout needs, in one number. */
 static inline size_t last_byte(size_t size, size_t align)
 {
@@ -248,42 +188,6 @@ static inline size_t class_for(const struct byte_slab *a, size_t size, size_t al
 	if (size > BYTE_SLAB_MAX || last >= BYTE_SLAB_MAX)
 		return NCLASSES;
 	return a->class_of[last / 8];
-}
-
-/*
- * Is there an object at an offset? With factor = floor(2^32 / size) + 1, object
- * number q gives q * unit, where unit = factor * size mod 2^32, and any other
- * offset in the slab at least factor, which is more: so one comparison with
- * unit * (number of objects carved) tells both that an object begins there and
- * that it has been carved. Pre: offset is in the slab.
- */
-static inline bool below_limit(const struct slab *s, uintptr_t offset, uint32_t limit)
-{
-	return (uint32_t)offset * s->factor < limit;
-}
-
-static inline bool on_grid(const struct slab *s, uintptr_t offset)
-{
-	return offset < SLAB_MAX_BYTES &&
-	       below_limit(s, offset, __atomic_load_n(&s->limit, __ATOMIC_RELAXED));
-}
-
-/* The number of objects on the list; BROKEN: what is not free or no object is on it. */
-static size_t list_length(const struct byte_slab *a, const struct slab *s)
-{
-	uintptr_t link = s->head;
-	size_t n = 0;
-
-	while (link != END) {
-		const word_t *p = link_object(s, link);
-
-		if (!on_grid(s, (uintptr_t)p - s->base) || n++ == s->carved)
-			return BROKEN;
-		if (MM_HARDEN && !marked_free(a, p))
-			return BROKEN;
-		link = (uintptr_t)p[0];
-	}
-	return n;
 }
 
 /* --- Hardening 2: canary and poison --------------------------------------------------------- */
@@ -474,7 +378,7 @@ static void activate(const struct byte_slab *a, struct slab_cpu *c, struct slab 
 	set_state(s, SLAB_ACTIVE);
 	s->left = NEVER;
 	c->active[s->class] = s;
-	if (MM_HARDEN >= 3 && list_length(a, s) == BROKEN)
+	if (MM_HARDEN >= 3 && slab_list_length(a, s) == BROKEN)
 		isolate(c, s);
 }
 
@@ -670,7 +574,7 @@ static __attribute__((noinline)) void *alloc_own(struct byte_slab *a, struct sla
 /* The more slabs of a class a CPU has, the larger is the next one: up to 16 pages. */
 static size_t pages_of_next(const struct slab_cpu *c, size_t class)
 {
-	size_t n = classes[class].npages, most = MAX_OBJECTS * classes[class].size;
+	size_t n = slab_classes[class].npages, most = MAX_OBJECTS * slab_classes[class].size;
 
 	if (most > SLAB_MAX_BYTES)
 		most = SLAB_MAX_BYTES;
@@ -735,7 +639,7 @@ static uint8_t enough_frees(const struct slab_cpu *c, const struct slab *s)
 static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size_t npages)
 {
 	struct slab *s = slab_pages(a, npages);
-	size_t size = classes[class].size;
+	size_t size = slab_classes[class].size;
 
 	if (!s)
 		return false;
@@ -758,7 +662,7 @@ static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size
 static void give_up_active(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
 	struct slab *s = c->active[class];
-	size_t length = s == &no_slab ? BROKEN : list_length(a, s);
+	size_t length = s == &no_slab ? BROKEN : slab_list_length(a, s);
 
 	if (length == BROKEN || !(length || s->carved < s->count))
 		return;
@@ -794,22 +698,6 @@ static void give_up(struct byte_slab *a, struct slab_cpu *c)
 	drain_all(a, c);
 	for (size_t class = 0; class < NCLASSES; class ++)
 		give_up_class(a, c, class);
-}
-
-typedef const void *(*span_fn)(const struct byte_slab *a, const struct slab *s, void *ctx);
-
-/* Call f for the first page of every span, piece by piece, until it returns something. */
-static const void *each_span(const struct byte_slab *a, span_fn f, void *ctx)
-{
-	const void *stop = NULL;
-
-	for (const struct slab_piece *p = a->pieces; p && !stop; p = p->next) {
-		const struct slab *s = (const struct slab *)(p + 1), *end = s + p->npages;
-
-		for (; s < end && !stop; s += s->npages)
-			stop = f(a, s, ctx);
-	}
-	return stop;
 }
 
 /* A slab of ours that counts as full but is not is listed: what is free in it is wanted now. */
@@ -877,16 +765,16 @@ static void *alloc_object(struct byte_slab *a, struct slab_cpu *c, size_t class)
 	if (p)
 		return p;
 	if (!slab_new(a, c, class, pages_of_next(c, class)) &&
-	    !slab_new(a, c, class, classes[class].npages)) {
+	    !slab_new(a, c, class, slab_classes[class].npages)) {
 		if (a->base.in_parts)
 			return NULL;
 		if (c->slabs[class] >= SLABS_TO_SPARE)
-			each_span(a, list_idle, c);
+			slab_span_each(a, list_idle, c);
 		trim(a, c);
 		p = alloc_own(a, c, class); /* the trim may have freed objects of the active slab */
 		if (p)
 			return p;
-		slab_new(a, c, class, classes[class].npages);
+		slab_new(a, c, class, slab_classes[class].npages);
 	}
 	return alloc_own(a, c, class);
 }
@@ -934,8 +822,8 @@ static bool finish(const struct byte_slab *a, void *p, size_t size, size_t class
 {
 	if (MM_HARDEN < 2)
 		return true;
-	if (class < NCLASSES && !poison_intact(p, classes[class].size)) {
-		report(p, classes[class].size, MM_FAULT_WRITE_AFTER_FREE);
+	if (class < NCLASSES && !poison_intact(p, slab_classes[class].size)) {
+		report(p, slab_classes[class].size, MM_FAULT_WRITE_AFTER_FREE);
 		return false;
 	}
 	set_canary(a, p, size);
@@ -1242,12 +1130,12 @@ static void fill_class_tables(struct byte_slab *a)
 	size_t class = 0;
 
 	for (size_t i = 0; i < BYTE_SLAB_MAX / 8; i++) {
-		if (i * 8 + 8 > classes[class].size)
+		if (i * 8 + 8 > slab_classes[class].size)
 			class ++;
 		a->class_of[i] = (uint8_t) class;
 	}
 	for (class = 0; class < NCLASSES; class ++)
-		a->factor[class] = (uint32_t)(((uint64_t)1 << 32) / classes[class].size + 1);
+		a->factor[class] = (uint32_t)(((uint64_t)1 << 32) / slab_classes[class].size + 1);
 }
 
 static enum alloc_result byte_slab_init(struct byte_alloc *base, void *start, size_t nbytes)
@@ -1311,8 +1199,8 @@ static size_t span_pages(size_t nbytes, size_t align)
 	size_t last = last_byte(nbytes, align);
 
 	for (size_t class = 0; class < NCLASSES; class ++)
-		if (classes[class].size > last)
-			return classes[class].npages;
+		if (slab_classes[class].size > last)
+			return slab_classes[class].npages;
 	return pages_for(nbytes);
 }
 
@@ -1381,64 +1269,6 @@ static size_t byte_slab_total_bytes(const struct byte_alloc *base)
 	return ((const struct byte_slab *)base)->total_nbytes;
 }
 
-/* Objects on a stack of remote frees. */
-static size_t stack_length(const struct byte_slab *a, const struct slab *s, const void *p)
-{
-	size_t n = 0;
-
-	for (; p && on_grid(s, (uintptr_t)p - s->base) && n <= MAX_OBJECTS; n++) {
-		if (MM_HARDEN && !marked_free(a, p))
-			break;
-		p = (const void *)(uintptr_t) * (const word_t *)p;
-	}
-	return n;
-}
-
-/* Objects that are neither on the slab's list nor on its stack. */
-static size_t objects_out(const struct byte_slab *a, const struct slab *s)
-{
-	size_t n = list_length(a, s);
-
-	if (n == BROKEN)
-		return 0;
-	return s->carved - n - stack_length(a, s, __atomic_load_n(&s->remote, __ATOMIC_RELAXED));
-}
-
-static const void *sum_span(const struct byte_slab *a, const struct slab *s, void *ctx)
-{
-	size_t *used = ctx;
-
-	if (state_of(s) == SLAB_RUN)
-		*used += s->npages * MM_PAGE_SIZE;
-	else if (is_slab(s))
-		*used += objects_out(a, s) * object_size(s);
-	return NULL;
-}
-
-/* What a CPU holds that is nobody's: what it is just freeing, and its quarantine. */
-static size_t held_bytes(const struct byte_slab *a, const struct slab_cpu *c)
-{
-	size_t held = 0;
-
-	if (c->pending)
-		held += stack_length(a, c->pending_slab, c->pending) * object_size(c->pending_slab);
-	for (unsigned int i = 0; i != BYTE_SLAB_WAITING; i++)
-		held += c->quarantine[i].p ? object_size(c->quarantine[i].slab) : 0;
-	return held;
-}
-
-/* Exact when no CPU is in a local call. */
-static size_t byte_slab_used_bytes(const struct byte_alloc *base)
-{
-	const struct byte_slab *a = (const struct byte_slab *)base;
-	size_t used = 0;
-
-	each_span(a, sum_span, &used);
-	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
-		used -= held_bytes(a, &a->room[i].cpu);
-	return used;
-}
-
 /* Pages only: free objects serve no other class until their slab is empty. */
 static size_t byte_slab_available_bytes(const struct byte_alloc *base)
 {
@@ -1446,122 +1276,6 @@ static size_t byte_slab_available_bytes(const struct byte_alloc *base)
 
 	return (a->free_pages + __atomic_load_n(&a->returned_pages, __ATOMIC_RELAXED)) *
 	       MM_PAGE_SIZE;
-}
-
-/* One bit for each free object of a slab. */
-struct free_map {
-	uint64_t bits[MAX_OBJECTS / 64];
-};
-
-/* Add an object. False: it is there already, or is none. */
-static bool map_add(struct free_map *map, const struct slab *s, const void *p)
-{
-	size_t offset = (uintptr_t)p - s->base, i = offset / object_size(s);
-
-	if (!on_grid(s, offset) || map->bits[i / 64] >> (i % 64) & 1)
-		return false;
-	map->bits[i / 64] |= (uint64_t)1 << (i % 64);
-	return true;
-}
-
-static bool map_stack(struct free_map *map, const struct slab *s, const void *p, size_t n)
-{
-	for (; n; n--) {
-		if (!map_add(map, s, p))
-			return false;
-		p = (const void *)(uintptr_t) * (const word_t *)p;
-	}
-	return true;
-}
-
-/* All that is free in a slab: its list, and what others freed. False: something is broken. */
-static bool map_slab(const struct byte_slab *a, struct free_map *map, const struct slab *s)
-{
-	const void *top = __atomic_load_n(&s->remote, __ATOMIC_RELAXED);
-
-	if (list_length(a, s) == BROKEN || !map_stack(map, s, top, stack_length(a, s, top)))
-		return false;
-	for (uintptr_t link = s->head; link != END;) {
-		const void *p = link_object(s, link);
-
-		if (!map_add(map, s, p))
-			return false;
-		link = (uintptr_t) * (const word_t *)p;
-	}
-	return true;
-}
-
-struct walk {
-	byte_walk_fn fn;
-	void *ctx;
-};
-
-static void walk_slab(const struct byte_slab *a, const struct slab *s, const struct walk *w)
-{
-	struct free_map map = {{0}};
-	size_t size = object_size(s);
-	const char *p = (const char *)s->base, *end = p + s->npages * MM_PAGE_SIZE;
-
-	if (!map_slab(a, &map, s))
-		return;
-	for (size_t i = 0; i < s->carved; i++, p += size)
-		w->fn(w->ctx, p, size, !(map.bits[i / 64] >> (i % 64) & 1) && !marked_free(a, p));
-	if (p < end)
-		w->fn(w->ctx, p, (size_t)(end - p), false);
-}
-
-static const void *walk_span(const struct byte_slab *a, const struct slab *s, void *ctx)
-{
-	const struct walk *w = ctx;
-
-	if (is_slab(s))
-		walk_slab(a, s, w);
-	else
-		w->fn(w->ctx, (const void *)s->base, s->npages * MM_PAGE_SIZE,
-		      state_of(s) == SLAB_RUN || state_of(s) == SLAB_LOST);
-	return NULL;
-}
-
-static void byte_slab_walk(const struct byte_alloc *base, byte_walk_fn fn, void *ctx)
-{
-	struct walk w = {fn, ctx};
-
-	each_span((const struct byte_slab *)base, walk_span, &w);
-}
-
-/* Is the count of what is out right? An active slab has none. */
-static bool count_intact(const struct byte_slab *a, const struct slab *s)
-{
-	switch (state_of(s)) {
-	case SLAB_PARTIAL:
-		return list_length(a, s) + s->left == s->carved &&
-		       (s->left || a->room[owner_of(s)].cpu.partial[s->class] == s);
-	case SLAB_FULL:
-		return s->carved == s->count && list_length(a, s) + s->left == s->enough;
-	default:
-		return true;
-	}
-}
-
-static const void *check_span(const struct byte_slab *a, const struct slab *s, void *ctx)
-{
-	struct free_map map = {{0}};
-
-	(void)ctx;
-	if (!is_slab(s))
-		return NULL;
-	if (s->class >= NCLASSES || s->carved > s->count || !map_slab(a, &map, s) ||
-	    !count_intact(a, s))
-		return (const void *)s->base;
-	return NULL;
-}
-
-static const void *byte_slab_check(const struct byte_alloc *base)
-{
-	const struct byte_slab *a = (const struct byte_slab *)base;
-	const void *bad = slab_span_check(a);
-
-	return bad ? bad : each_span(a, check_span, NULL);
 }
 
 const struct byte_ops byte_slab_ops = {

@@ -548,6 +548,19 @@ bool slab_span_take_free(struct byte_slab *a, void **start, size_t *nbytes)
 
 /* --- Check ---------------------------------------------------------------------------------- */
 
+const void *slab_span_each(const struct byte_slab *a, span_fn f, void *ctx)
+{
+	const void *stop = NULL;
+
+	for (const struct slab_piece *p = a->pieces; p && !stop; p = p->next) {
+		const struct slab *s = (const struct slab *)(p + 1), *end = s + p->npages;
+
+		for (; s < end && !stop; s += s->npages)
+			stop = f(a, s, ctx);
+	}
+	return stop;
+}
+
 static bool listed(const struct byte_slab *a, const struct slab *s)
 {
 	const struct slab *i = a->list[list_of(s->npages)];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* TLSF: what reads the map. How large a block is, a walk over all blocks, a check of every invariant. */
+/* TLSF: what reads the map. How large a block is, a walk over all blocks, a check of every
+ * invariant. */
 #include "byte_tlsf_map.h"
 
 /* The next boundary of a piece after this address, which is below its end. */

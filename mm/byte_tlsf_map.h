@@ -10,16 +10,16 @@
 
 #include "bits.h"
 
-#define UNIT	      ((size_t)8)
-#define MIN_BLOCK     (3 * UNIT) /* the least that can be in a list, and that a request takes */
-#define LINEAR	      ((size_t)1024) /* sizes below have lists of their own */
-#define COL_LOG	      6u
-#define NLISTS	      ((size_t)TLSF_ROWS * TLSF_COLS)
-#define CELL_SHIFT    9u /* a cell of the map tells of 512 bytes */
-#define CELL_SPAN     ((size_t)1 << CELL_SHIFT)
-#define FRAME_SHIFT   15u /* a frame is a run of cells that are cleared together */
-#define POISON	      0xdfdfdfdfdfdfdfdfu
-#define TAIL	      (MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
+#define UNIT	    ((size_t)8)
+#define MIN_BLOCK   (3 * UNIT)	   /* the least that can be in a list, and that a request takes */
+#define LINEAR	    ((size_t)1024) /* sizes below have lists of their own */
+#define COL_LOG	    6u
+#define NLISTS	    ((size_t)TLSF_ROWS * TLSF_COLS)
+#define CELL_SHIFT  9u /* a cell of the map tells of 512 bytes */
+#define CELL_SPAN   ((size_t)1 << CELL_SHIFT)
+#define FRAME_SHIFT 15u /* a frame is a run of cells that are cleared together */
+#define POISON	    0xdfdfdfdfdfdfdfdfu
+#define TAIL	    (MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
 
 /* 64 units of memory, a bit each. Between two blocks there is a boundary: its unit is the first
  * of a live block, or exactly one of its sides is free. No other unit has a bit. */

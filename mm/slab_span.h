@@ -123,6 +123,10 @@ bool slab_span_grow(struct byte_slab *a, struct slab *s, size_t npages);
 /* A piece without used pages leaves the engine, and the windows of all CPUs. */
 bool slab_span_take_free(struct byte_slab *a, void **start, size_t *nbytes);
 
+/* Call f for the first page of every span, piece by piece, until it returns something. */
+typedef const void *(*span_fn)(const struct byte_slab *a, const struct slab *s, void *ctx);
+const void *slab_span_each(const struct byte_slab *a, span_fn f, void *ctx);
+
 const void *slab_span_check(const struct byte_slab *a);
 
 /* The piece that holds an address, or NULL. */
