@@ -99,11 +99,16 @@ static void piece_recall(struct byte_buddy *h, struct buddy_piece *piece)
 	h->written = piece->written;
 }
 
-/* Addresses with the same bits were in this piece when they were last searched for. */
+/* Where it stands in which piece addresses with the same bits were when last searched for. */
+static inline struct buddy_piece **seen_at(const struct byte_buddy *h, uintptr_t addr)
+{
+	return (struct buddy_piece **)((uintptr_t)h->seen +
+				       mm_place(addr, SEEN_BYTES, sizeof(h->seen)));
+}
+
 static __attribute__((noinline)) bool piece_switch(struct byte_buddy *h, uintptr_t addr)
 {
-	size_t place = mm_place(addr, SEEN_BYTES, sizeof(h->seen));
-	struct buddy_piece **seen = (struct buddy_piece **)((uintptr_t)h->seen + place);
+	struct buddy_piece **seen = seen_at(h, addr);
 	struct buddy_piece *piece = *seen;
 
 	if (!piece || !piece_has(piece, addr)) {
@@ -135,6 +140,29 @@ static inline struct buddy_piece *piece_of(struct byte_buddy *h, uintptr_t addr)
 static inline bool piece_select(struct byte_buddy *h, uintptr_t addr)
 {
 	return likely(addr - h->first < h->span) || piece_switch(h, addr);
+}
+
+/* Where the marks and notes are of the piece that an address is in. */
+struct near {
+	uintptr_t granules, written;
+};
+
+/* Is it in the recent piece; or, if that will do, in the one where such an address was last? */
+static inline bool is_near(const struct byte_buddy *h, uintptr_t addr, bool any, struct near *n)
+{
+	const struct buddy_piece *piece;
+
+	if (likely(addr - h->first < h->span)) {
+		n->granules = h->granules;
+		n->written = h->written;
+		return true;
+	}
+	piece = any ? *seen_at(h, addr) : NULL;
+	if (!piece || !piece_has(piece, addr))
+		return false;
+	n->granules = piece->granules;
+	n->written = piece->written;
+	return true;
 }
 
 /* --- Lists of nodes --------------------------------------------------------- */
@@ -659,21 +687,21 @@ static inline bool can_park(const struct byte_buddy *h, size_t units)
 	return units - 1 < BUDDY_PARKED_UNITS - 1 && !parked_full(h, units);
 }
 
-/* Pre: can_park; it is in the recent piece. */
-static inline void park(struct byte_buddy *h, uintptr_t addr, size_t units)
+/* Pre: can_park; `granules` are of its piece. */
+static inline void park(struct byte_buddy *h, uintptr_t granules, uintptr_t addr, size_t units)
 {
 	if (likely(is_marked(units)))
-		granule_in(h->granules, addr)->used &= ~bit_at(child_index(0, addr));
+		granule_in(granules, addr)->used &= ~bit_at(child_index(0, addr));
 	h->top[units] -= sizeof(addr);
 	*parked_top(h, units) = addr;
 }
 
-/* Pre: it is in the recent piece. */
-static inline void unpark(struct byte_buddy *h, uintptr_t addr, size_t units)
+/* Pre: `granules` are of its piece. */
+static inline void unpark(struct byte_buddy *h, uintptr_t granules, uintptr_t addr, size_t units)
 {
 	h->top[units] += sizeof(addr);
 	if (likely(is_marked(units)))
-		granule_in(h->granules, addr)->used |= bit_at(child_index(0, addr));
+		granule_in(granules, addr)->used |= bit_at(child_index(0, addr));
 }
 
 static size_t parked_bytes(const struct byte_buddy *h)
@@ -745,7 +773,7 @@ static unsigned int buddy_settle(struct byte_alloc *a, unsigned int part)
 
 	if (!part)
 		quarantine_flush(h);
-	for (; part < 2 * BUDDY_PARKED_UNITS; part++)
+	for (; part < 2 * BUDDY_PARKED_UNITS; part = (part | 1) + 1)
 		if (settle_runs(h, part / 2))
 			return part + 1;
 	settle_all(h);
@@ -1052,7 +1080,7 @@ static void *buddy_alloc(struct byte_alloc *a, size_t size, size_t align)
 
 	audit(h);
 	if (addr && !(addr & (align - 1)) && piece_select(h, addr))
-		unpark(h, addr, units);
+		unpark(h, h->granules, addr, units);
 	else
 		addr = (uintptr_t)block_alloc(h, units, align);
 	if (!addr)
@@ -1062,23 +1090,35 @@ static void *buddy_alloc(struct byte_alloc *a, size_t size, size_t align)
 	return (void *)addr;
 }
 
-void *byte_buddy_alloc_fast(struct byte_alloc *a, size_t size, size_t align, unsigned int cpu)
+/* `any`: of any piece that is found without a search, not of the recent one alone. */
+static inline __attribute__((always_inline)) void *alloc_parked(struct byte_buddy *h, size_t size,
+								size_t align, bool any)
 {
-	struct byte_buddy *h = buddy_of(a);
 	size_t units = units_for(size);
+	struct near n = {0, 0};
 	uintptr_t addr;
 
-	(void)cpu;
 	if (MM_HARDEN >= 2 || unlikely(units >= NODE_CHILDREN || align > UNIT))
 		return NULL;
 	addr = *parked_top(h, units);
-	if (unlikely(MM_HARDEN ? addr - h->first >= h->span
+	if (unlikely(MM_HARDEN ? !is_near(h, addr, any, &n)
 			       : !addr)) /* no run, or no marks of it */
 		return NULL;
 	if (!addr)
 		__builtin_unreachable(); /* no piece includes 0: callers need not look again */
-	unpark(h, addr, units);
+	unpark(h, n.granules, addr, units);
 	return (void *)addr;
+}
+
+void *byte_buddy_alloc_fast(struct byte_alloc *a, size_t size, size_t align, unsigned int cpu)
+{
+	(void)cpu;
+	return alloc_parked(buddy_of(a), size, align, false);
+}
+
+void *byte_buddy_alloc_shortest(struct byte_alloc *a, size_t size, size_t align)
+{
+	return alloc_parked(buddy_of(a), size, align, true);
 }
 
 /* --- Freeing ---------------------------------------------------------------- */
@@ -1092,14 +1132,13 @@ static inline bool live_run_at(const struct marks *m, unsigned int i, size_t n)
 	return live >> i & 1 && mm_lowest_is_nth(~(more >> i), n);
 }
 
-/* Is there such a live block? Pre: of 1 to 63 units; in the recent piece. */
-static inline bool small_block_at(const struct byte_buddy *h, uintptr_t addr, size_t units,
-				  size_t align)
+/* Is there such a live block in this piece? Pre: of 1 to 63 units. */
+static inline bool small_block_at(struct near n, uintptr_t addr, size_t units, size_t align)
 {
-	const struct marks *g = granule_in(h->granules, addr);
+	const struct marks *g = granule_in(n.granules, addr);
 	unsigned int i = child_index(0, addr);
 
-	if (unlikely(addr & ((align - 1) | (UNIT - 1)) || !*written_at(h->written, addr)))
+	if (unlikely(addr & ((align - 1) | (UNIT - 1)) || !*written_at(n.written, addr)))
 		return false;
 	return live_run_at(g, i, units);
 }
@@ -1151,7 +1190,7 @@ static inline enum mm_fault_kind verify_claim(struct byte_buddy *h, uintptr_t ad
 	if (!MM_HARDEN)
 		return MM_FAULT_NONE;
 	if (MM_HARDEN < 2 && units - 1 < NODE_CHILDREN - 1)
-		found = small_block_at(h, addr, units, align);
+		found = small_block_at((struct near){h->granules, h->written}, addr, units, align);
 	else if (MM_HARDEN < 2 && units && level_for(units) == 1)
 		found = medium_block_at(h, addr, units, align);
 	return found ? MM_FAULT_NONE : look_at_claim(h, addr, size, align);
@@ -1172,7 +1211,7 @@ static enum mm_fault_kind buddy_dealloc(struct byte_alloc *a, void *p, size_t si
 	if (MM_HARDEN >= 3)
 		quarantine_put(h, addr, units);
 	else if (can_park(h, units))
-		park(h, addr, units);
+		park(h, h->granules, addr, units);
 	else if (units < NODE_CHILDREN)
 		release_small(h, addr, units);
 	else
@@ -1180,25 +1219,36 @@ static enum mm_fault_kind buddy_dealloc(struct byte_alloc *a, void *p, size_t si
 	return MM_FAULT_NONE;
 }
 
+static inline __attribute__((always_inline)) bool
+dealloc_small(struct byte_buddy *h, uintptr_t addr, size_t size, size_t align, bool any)
+{
+	size_t units = units_for(size);
+	struct near n;
+
+	if (MM_HARDEN >= 2 || unlikely(units - 1 >= NODE_CHILDREN - 1))
+		return false;
+	if (!is_near(h, addr, any, &n) ||
+	    (MM_HARDEN && unlikely(!small_block_at(n, addr, units, align))))
+		return false;
+	if (likely(!parked_full(h, units)))
+		park(h, n.granules, addr, units);
+	else if (!any || likely(n.granules == h->granules))
+		release_small(h, addr, units);
+	else
+		return false;
+	return true;
+}
+
 bool byte_buddy_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t align,
 			     unsigned int cpu)
 {
-	struct byte_buddy *h = buddy_of(a);
-	uintptr_t addr = (uintptr_t)p;
-	size_t units = units_for(size);
-
 	(void)cpu;
-	if (MM_HARDEN >= 2 || unlikely(units - 1 >= NODE_CHILDREN - 1))
-		return false;
-	if (unlikely(addr - h->first >= h->span))
-		return false;
-	if (MM_HARDEN && unlikely(!small_block_at(h, addr, units, align)))
-		return false;
-	if (unlikely(parked_full(h, units)))
-		release_small(h, addr, units);
-	else
-		park(h, addr, units);
-	return true;
+	return dealloc_small(buddy_of(a), (uintptr_t)p, size, align, false);
+}
+
+bool byte_buddy_dealloc_shortest(struct byte_alloc *a, void *p, size_t size, size_t align)
+{
+	return dealloc_small(buddy_of(a), (uintptr_t)p, size, align, true);
 }
 
 /* --- Resizing --------------------------------------------------------------- */

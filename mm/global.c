@@ -376,8 +376,9 @@ ALWAYS_INLINE void *alloc_locked(struct global_allocator *g, const struct byte_o
 				 size_t size, size_t align, const void *caller)
 {
 	unsigned long state = mm_port_lock(&g->heap_lock);
-	void *p = is_fixed(ops, &byte_tlsf_ops) ? byte_tlsf_alloc_shortest(heap_of(g), size, align)
-						: byte_buddy_alloc_fast(heap_of(g), size, align, 0);
+	void *p = is_fixed(ops, &byte_tlsf_ops)
+			  ? byte_tlsf_alloc_shortest(heap_of(g), size, align)
+			  : byte_buddy_alloc_shortest(heap_of(g), size, align);
 
 	if (unlikely(!p))
 		return alloc_rest(size, align, g, ops, state, caller);
@@ -483,7 +484,7 @@ ALWAYS_INLINE enum alloc_result free_locked(struct global_allocator *g, const st
 	struct tlsf_kept was = {0, 0};
 	bool done = is_fixed(ops, &byte_tlsf_ops)
 			    ? byte_tlsf_dealloc_shortest(heap_of(g), p, size, align, &was)
-			    : byte_buddy_dealloc_fast(heap_of(g), p, size, align, 0);
+			    : byte_buddy_dealloc_shortest(heap_of(g), p, size, align);
 	bool due;
 
 	if (unlikely(!done))

@@ -8,11 +8,11 @@
 
 #include "slab_span.h"
 
-#define SLAB_MAX_BYTES	(16u << MM_PAGE_SHIFT) /* no slab is larger */
-#define MAX_OBJECTS	256u		       /* nor holds more objects */
-#define END		(MM_HARDEN ? (uintptr_t)0x51ab0e4d51ab0e4d : 0) /* behind the last object */
-#define BROKEN		SIZE_MAX
-#define NCLASSES	BYTE_SLAB_CLASSES
+#define SLAB_MAX_BYTES (16u << MM_PAGE_SHIFT)			       /* no slab is larger */
+#define MAX_OBJECTS    256u					       /* nor holds more objects */
+#define END	       (MM_HARDEN ? (uintptr_t)0x51ab0e4d51ab0e4d : 0) /* behind the last object */
+#define BROKEN	       SIZE_MAX
+#define NCLASSES       BYTE_SLAB_CLASSES
 
 /* Objects are anything to their users, words to us. */
 typedef uint64_t __attribute__((may_alias)) word_t;

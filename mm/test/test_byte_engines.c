@@ -522,7 +522,7 @@ static const struct {
 } shorter[] = {
 	{&byte_tlsf_ops, tlsf_fast},   {&byte_tlsf_ops, tlsf_shortest},
 	{&byte_slab_ops, slab_fast},   {&byte_slab_ops, slab_shortest},
-	{&byte_buddy_ops, buddy_fast},
+	{&byte_buddy_ops, buddy_fast}, {&byte_buddy_ops, byte_buddy_dealloc_shortest},
 };
 
 static enum mm_fault_kind put(struct byte_alloc *a, void *p, size_t size, size_t align,

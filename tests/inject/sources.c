@@ -106,6 +106,7 @@ WRAPPED(byte_slab_dealloc_shortest);
 WRAPPED(byte_tlsf_dealloc_fast);
 WRAPPED(byte_tlsf_dealloc_shortest);
 WRAPPED(byte_buddy_dealloc_fast);
+WRAPPED(byte_buddy_dealloc_shortest);
 
 /* One set of operations for each engine, as an engine without memory need not know its own. */
 enum engine { TLSF, SLAB, BUDDY };
@@ -245,6 +246,14 @@ bool __wrap_byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *p, size_t siz
 	bool held = ledger_remove(HELD_BLOCK, a, p, &h);
 
 	return done_or_held(__real_byte_tlsf_dealloc_shortest(a, p, size, align, was), held, h);
+}
+
+bool __wrap_byte_buddy_dealloc_shortest(struct byte_alloc *a, void *p, size_t size, size_t align)
+{
+	struct held h = {0};
+	bool held = ledger_remove(HELD_BLOCK, a, p, &h);
+
+	return done_or_held(__real_byte_buddy_dealloc_shortest(a, p, size, align), held, h);
 }
 
 /* The table of engine E, its operations named NAME_... */

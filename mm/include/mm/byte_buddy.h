@@ -54,4 +54,8 @@ void *byte_buddy_alloc_fast(struct byte_alloc *a, size_t size, size_t align, uns
 bool byte_buddy_dealloc_fast(struct byte_alloc *a, void *p, size_t size, size_t align,
 			     unsigned int cpu);
 
+/* The same over many pieces, where calls go from one to the other. */
+void *byte_buddy_alloc_shortest(struct byte_alloc *a, size_t size, size_t align);
+bool byte_buddy_dealloc_shortest(struct byte_alloc *a, void *p, size_t size, size_t align);
+
 #endif
