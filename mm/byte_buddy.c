@@ -973,7 +973,9 @@ static bool buddy_take_free(struct byte_alloc *a, void **start, size_t *nbytes)
 	struct byte_buddy *h = buddy_of(a);
 	struct buddy_piece *piece;
 
-	if (!h->base.in_parts)
+	if (h->base.in_parts)
+		settle_all(h); /* no granule of what goes may wait for it */
+	else
 		merge_all(h);
 	if (!h->empty_pieces)
 		return false;

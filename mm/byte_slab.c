@@ -45,7 +45,8 @@
  * memory is out, or wanted back, the lock holder takes what waits for it and what
  * its own CPU holds; the other CPUs find their bit in "asked" when they leave
  * the fast path, and give up theirs, a class each time.
- * With no piece free, take_free costs the frees that it completes, each once.
+ * With no piece free, take_free costs the frees that it completes, each once; with in_parts it
+ * completes few, and settle makes the rest, first what was freed by others, then class after class.
  *
  * Hardening. 1: a free object has a secret in its second word, which alloc clears:
  * so a double free is seen at the call without a search, and live data are taken
@@ -713,9 +714,14 @@ static const void *list_idle(const struct byte_slab *a, const struct slab *span,
 	return NULL;
 }
 
-static void ask_others(struct byte_slab *a, const struct slab_cpu *c)
+static void ask(struct byte_slab *a, uint64_t cpus)
 {
-	__atomic_store_n(&a->asked, ~((uint64_t)1 << c->index), __ATOMIC_RELAXED);
+	__atomic_fetch_or(&a->asked, cpus, __ATOMIC_RELAXED);
+}
+
+static uint64_t bit_of(unsigned int cpu)
+{
+	return (uint64_t)1 << cpu;
 }
 
 /*
@@ -725,7 +731,7 @@ static void ask_others(struct byte_slab *a, const struct slab_cpu *c)
 static void trim(struct byte_slab *a, struct slab_cpu *c)
 {
 	give_up(a, c);
-	ask_others(a, c);
+	ask(a, ~bit_of(c->index));
 	collect(a, SIZE_MAX);
 }
 
@@ -743,18 +749,20 @@ static unsigned int give_up_part(struct byte_slab *a, struct slab_cpu *c, unsign
 	return part + 1;
 }
 
-/* Off the fast path: does the lock holder want something? A part of it each time. */
+/*
+ * Off the fast path: does the lock holder want something? A part of it each time. Who asks
+ * meanwhile is answered from the start when this is at its end.
+ */
 static void answer(struct byte_slab *a, struct slab_cpu *c)
 {
-	uint64_t bit = (uint64_t)1 << c->index;
-
-	if (__builtin_expect(!(__atomic_load_n(&a->asked, __ATOMIC_RELAXED) & bit), 1))
-		return;
+	if (!c->answered) {
+		if (!(__atomic_load_n(&a->asked, __ATOMIC_RELAXED) & bit_of(c->index)))
+			return;
+		__atomic_fetch_and(&a->asked, ~bit_of(c->index), __ATOMIC_RELAXED);
+	}
 	c->answered = give_up_part(a, c, c->answered);
-	if (c->answered < NCLASSES)
-		return;
-	c->answered = 0;
-	__atomic_fetch_and(&a->asked, ~bit, __ATOMIC_RELAXED);
+	if (c->answered == NCLASSES)
+		c->answered = 0;
 }
 
 /* Pre: locked, and c is pinned. */
@@ -1040,7 +1048,7 @@ static enum mm_fault_kind byte_slab_dealloc_local(struct byte_alloc *base, void 
 	struct slab_cpu *c = cpu_of(a, cpu);
 	struct slab *s;
 
-	if (size > BYTE_SLAB_MAX)
+	if (size > BYTE_SLAB_MAX || !a->secret)
 		return MM_FAULT_KINDS;
 	s = look_first(c, p);
 	if (s == &slab_no_page)
@@ -1217,8 +1225,9 @@ static size_t byte_slab_grow_size(const struct byte_alloc *base, size_t size, si
 }
 
 /*
- * Of this CPU; the others are asked with the first part. A part includes some of the slabs that
- * were given up, of which there may be more at the end.
+ * Of the CPU that we run on; the others are asked with the first part, and so is the one that
+ * made it, when others make the rest. First what was freed by others, then class after class. Each
+ * part includes some of the slabs that were given up, of which there may be more at the end.
  */
 static unsigned int byte_slab_settle(struct byte_alloc *base, unsigned int part)
 {
@@ -1227,12 +1236,20 @@ static unsigned int byte_slab_settle(struct byte_alloc *base, unsigned int part)
 	unsigned long pin = mm_port_pin(&cpu);
 	struct slab_cpu *c = cpu_of(a, cpu);
 
-	if (!part)
-		ask_others(a, c);
-	part = give_up_part(a, c, part);
+	if (!part) {
+		a->settler = cpu;
+		ask(a, ~bit_of(cpu));
+	} else if (a->settler != cpu) {
+		ask(a, bit_of(a->settler));
+	}
+	drain_inbox(a, c);
+	if (part <= 1 && has_mail(c))
+		part = 1;
+	else
+		part = 1 + give_up_part(a, c, part ? part - 1 : 0);
 	collect(a, COLLECT_BATCH);
 	mm_port_unpin(pin, cpu);
-	return part < NCLASSES || __atomic_load_n(&a->returned, __ATOMIC_RELAXED) ? part : 0;
+	return part <= NCLASSES || __atomic_load_n(&a->returned, __ATOMIC_RELAXED) ? part : 0;
 }
 
 static bool byte_slab_take_free(struct byte_alloc *base, void **start, size_t *nbytes)

@@ -237,6 +237,15 @@ static bool settle_part(struct global_allocator *g, unsigned int *part)
 	return *part;
 }
 
+/* From now on look again when only half as much is in use. */
+static void lower_trim_limit(struct global_allocator *g)
+{
+	unsigned long state = mm_port_lock(&g->heap_lock);
+
+	set_trim_limit(g, global_heap_used(g) / 2);
+	mm_port_unlock(&g->heap_lock, state);
+}
+
 /* With `all` what is held back is looked for once more: it was settled, so there is little. */
 static bool take_free_piece(struct global_allocator *g, bool all, void **start, size_t *nbytes)
 {
@@ -248,8 +257,6 @@ static bool take_free_piece(struct global_allocator *g, bool all, void **start, 
 	taken = g->small_limit && (all || has_slack(g)) &&
 		heap->ops->take_free(heap, start, nbytes);
 	heap->in_parts = true;
-	if (!taken)
-		set_trim_limit(g, global_heap_used(g) / 2);
 	mm_port_unlock(&g->heap_lock, state);
 	return taken;
 }
@@ -289,17 +296,21 @@ static void trim_all(struct global_allocator *g)
 		;
 	while (give_back_piece(g, true))
 		;
+	lower_trim_limit(g);
 }
 
 /*
- * A part is merged or, when all of them were, a piece goes back. False: there is no piece. The
- * part is nobody's: a step too many or too few does no harm.
+ * A part is merged or, when all of them were, a piece goes back. False: there is none. Is it long
+ * since the parts were merged, as other pieces went back meanwhile, then all begins again: only
+ * when the last part was merged just now, the next look may wait. The part is nobody's: several
+ * CPUs may make the same one, or leave one out until the next round.
  */
 static bool trim_step(struct global_allocator *g)
 {
 	unsigned int part = (unsigned int)mm_load_relaxed(&g->trim_part);
+	bool just_now = part != GLOBAL_SETTLED;
 
-	if (part != GLOBAL_SETTLED) {
+	if (just_now) {
 		bool more = settle_part(g, &part);
 
 		mm_store_relaxed(&g->trim_part, more ? part : GLOBAL_SETTLED);
@@ -309,18 +320,24 @@ static bool trim_step(struct global_allocator *g)
 	if (give_back_piece(g, false))
 		return true;
 	mm_store_relaxed(&g->trim_part, 0);
+	if (just_now)
+		lower_trim_limit(g);
 	return false;
 }
 
 /*
  * By itself the heap shrinks a step at a time: the frees that follow make the others, as less is
- * in use than the limit until a step finds no piece. What nobody uses any more goes back at once.
+ * in use than the limit until a step finds no piece. What nobody uses any more goes back at once,
+ * and as frees have held back more since a part was merged, all parts are merged for that.
  */
 void global_heap_trim(struct global_allocator *g, bool all)
 {
-	if (all)
+	if (all) {
 		trim_all(g);
-	else
-		while (trim_step(g) && !global_heap_used(g))
-			;
+		return;
+	}
+	if (!global_heap_used(g))
+		mm_store_relaxed(&g->trim_part, 0);
+	while (trim_step(g) && !global_heap_used(g))
+		;
 }

@@ -75,6 +75,77 @@ SELFTEST(mm, buddy_block_where_a_granule_waited)
 	CHECK(!ops->used_bytes(a) && !ops->check(a));
 }
 
+struct link {
+	struct link *next;
+};
+
+/* Free a list of blocks of 48 bytes but for `keep` of them, which are returned. */
+static struct link *free_but(struct byte_alloc *a, struct link *list, size_t keep)
+{
+	struct link *kept = NULL;
+
+	while (list) {
+		struct link *p = list;
+
+		list = p->next;
+		if (keep) {
+			p->next = kept;
+			kept = p;
+			keep--;
+		} else {
+			CHECK_OR(!byte_buddy_ops.dealloc(a, p, 48, 8), NULL);
+		}
+	}
+	return kept;
+}
+
+static void settle(struct byte_alloc *a)
+{
+	unsigned int part = 0;
+
+	do
+		part = byte_buddy_ops.settle(a, part);
+	while (part);
+}
+
+/* A piece goes back while a granule of it waits to be settled: nobody may look for it there. */
+SELFTEST(mm, buddy_gives_back_where_a_granule_waited)
+{
+	const struct byte_ops *ops = &byte_buddy_ops;
+	uint8_t *mem = selftest_memory(POOL), *second = mem + POOL / 2;
+	struct link *p, *lists[2] = {NULL};
+	void *taken;
+	size_t nbytes;
+	struct byte_alloc *a;
+
+	CHECK(mem);
+	heap = (struct byte_buddy){.base.ops = ops, .base.in_parts = true};
+	a = &heap.base;
+	CHECK(!ops->init(a, mem, POOL / 2) && !ops->add_memory(a, second, POOL / 2));
+	while ((p = ops->alloc(a, 48, 8))) {
+		p->next = lists[(uint8_t *)p >= second];
+		lists[(uint8_t *)p >= second] = p;
+	}
+	lists[1] = free_but(a, lists[1], 1);
+	settle(a);
+	/* As many of the first piece as are parked; the one after them is merged late. */
+	for (size_t i = 0; i < BUDDY_PARKED_DEPTH; i++) {
+		p = lists[0];
+		CHECK(p && lists[1]);
+		lists[0] = p->next;
+		CHECK(!ops->dealloc(a, p, 48, 8));
+	}
+	(void)free_but(a, lists[1], 0);
+	if (MM_HARDEN >= 3)
+		settle(a); /* the quarantine */
+	CHECK(ops->take_free(a, &taken, &nbytes) && taken == second && !ops->check(a));
+	__builtin_memset(second, 0x5a, POOL / 2);
+	(void)free_but(a, lists[0], 0);
+	settle(a);
+	CHECK(!ops->check(a) && !ops->used_bytes(a));
+	CHECK(ops->take_free(a, &taken, &nbytes) && taken == mem);
+}
+
 static void lowest_block(void *ctx, const void *block, size_t nbytes, bool used)
 {
 	const void **lowest = ctx;

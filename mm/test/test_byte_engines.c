@@ -90,6 +90,11 @@ static int check_init(const struct byte_ops *ops, uint8_t *mem)
 
 	CHECK_OR(!ops->alloc(&empty.base, 64, 8), -1);
 	CHECK_OR(!MM_HARDEN || ops->dealloc(&empty.base, mem, 64, 8) == MM_FAULT_FOREIGN, -1);
+	CHECK_OR(!ops->alloc_local || !ops->alloc_local(&empty.base, 64, 8, 0), -1);
+	CHECK_OR(!ops->dealloc_local ||
+			 ops->dealloc_local(&empty.base, mem, 64, 8, 0) == MM_FAULT_KINDS,
+		 -1);
+	CHECK_OR(!ops->settle(&empty.base, 0), -1);
 	CHECK_OR(!ops->take_free(&empty.base, &at, &nbytes), -1);
 	CHECK_OR(!ops->total_bytes(&empty.base) && !ops->available_bytes(&empty.base), -1);
 	CHECK_OR(ops->init(&empty.base, mem, 8) == ALLOC_INVALID_PARAM, -1);

@@ -4,6 +4,7 @@
 #include <selftest/selftest.h>
 
 #define REGION	   ((size_t)2 << 20)
+#define BIG_REGION ((size_t)16 << 20)
 #define HEAP_PAGES (MIN_HEAP_SIZE / MM_PAGE_SIZE)
 #define CANARY	   (MM_HARDEN >= 2 ? (size_t)8 : 0) /* least that lies behind a large block */
 
@@ -449,6 +450,17 @@ struct link {
 	size_t size;
 };
 
+static int free_chain(struct link **chain)
+{
+	while (*chain) {
+		struct link *p = *chain;
+
+		*chain = p->next;
+		CHECK_OR(put(p, p->size, 8), -1);
+	}
+	return 0;
+}
+
 /* Blocks of many sizes, freed in another order than they were allocated. */
 static int check_mixed_shrinking(uint8_t *mem)
 {
@@ -467,12 +479,7 @@ static int check_mixed_shrinking(uint8_t *mem)
 	}
 	peak = global_allocator_usage_pages(g, PAGE_USAGE_HEAP);
 	for (size_t i = 0; i < 7; i++)
-		while (chains[i]) {
-			struct link *p = chains[i];
-
-			chains[i] = p->next;
-			CHECK_OR(put(p, p->size, 8), -1);
-		}
+		CHECK_OR(!free_chain(&chains[i]), -1);
 	CHECK_OR(global_allocator_usage_pages(g, PAGE_USAGE_HEAP) <= peak / 4 && healthy(), -1);
 	return 0;
 }
@@ -480,6 +487,56 @@ static int check_mixed_shrinking(uint8_t *mem)
 SELFTEST(mm, global_gives_back_mixed)
 {
 	each_engine(check_mixed_shrinking);
+}
+
+#define CHAINS 16u
+
+/* Allocate blocks of many sizes, and leave each at the head of some chain. */
+static int chain_up(struct link **chains, size_t nbytes, uint64_t *random)
+{
+	for (size_t held = 0; held < nbytes;) {
+		uint64_t bits = selftest_random(random);
+		size_t size = 16 + (bits >> 8) % (bits % 8 ? 300 : 8000);
+		struct link *p = get(size, 8);
+
+		CHECK_OR(p, -1);
+		*p = (struct link){chains[bits >> 32 & (CHAINS - 1)], size};
+		chains[bits >> 32 & (CHAINS - 1)] = p;
+		held += size;
+	}
+	return 0;
+}
+
+/* The heap grows and shrinks a few times, never by all; at last all goes, and only what it keeps
+ * for good is left. */
+static int check_ups_and_downs(uint8_t *mem)
+{
+	uint64_t random = 1;
+
+	(void)mem;
+	for (size_t round = 0; round < 6; round++) {
+		struct link *chains[CHAINS] = {NULL};
+
+		for (size_t times = 1 + selftest_random(&random) % 4; times; times--) {
+			size_t keep = times == 1 ? 0 : selftest_random(&random) % CHAINS;
+
+			CHECK_OR(!chain_up(chains, BIG_REGION / 32 * times, &random), -1);
+			for (size_t i = keep; i < CHAINS; i++)
+				CHECK_OR(!free_chain(&chains[i]), -1);
+			if (!keep)
+				break;
+		}
+		CHECK_OR(!global_allocator_used_bytes(g) && healthy(), -1);
+		CHECK_OR(global_allocator_usage_pages(g, PAGE_USAGE_HEAP) <=
+				 g->kept_bytes / MM_PAGE_SIZE,
+			 -1);
+	}
+	return 0;
+}
+
+SELFTEST(mm, global_gives_back_all)
+{
+	each_engine_on(BIG_REGION, check_ups_and_downs);
 }
 
 static int check_zeroed(uint8_t *mem)

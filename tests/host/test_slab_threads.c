@@ -175,3 +175,112 @@ SELFTEST(slab, threads)
 	CHECK(!byte_slab_ops.check(&slab.base));
 	CHECK(!byte_slab_ops.used_bytes(&slab.base));
 }
+
+/* --- What other CPUs hold ----------------------------------------------------- */
+
+static bool take_all(void)
+{
+	unsigned long state = mm_port_lock(&lock);
+	void *start;
+	size_t nbytes;
+
+	while (byte_slab_ops.take_free(&slab.base, &start, &nbytes))
+		;
+	mm_port_unlock(&lock, state);
+	return !byte_slab_ops.total_bytes(&slab.base);
+}
+
+#define PARCELS 4000
+
+static void *free_all(void *blocks)
+{
+	for (void **p = blocks; p < (void **)blocks + PARCELS; p++)
+		put(*p, 64, 8);
+	return NULL;
+}
+
+/* A CPU's settling ends when everything that others freed is with its slab, however much it is. */
+SELFTEST(slab, settles_what_others_freed)
+{
+	static void *block[PARCELS];
+	uint8_t *memory = selftest_memory(PIECES * PIECE);
+	unsigned int part = 0;
+	pthread_t other;
+
+	if (MM_HARDEN >= 3) {
+		selftest_skip("the other CPU's quarantine keeps some");
+		return;
+	}
+	slab = (struct byte_slab){0};
+	CHECK(memory && start_heap(memory));
+	failures = 0;
+	for (size_t i = 0; i < PARCELS; i++)
+		CHECK((block[i] = get(64, 8)));
+	CHECK(!pthread_create(&other, NULL, free_all, block) && !pthread_join(other, NULL));
+	slab.base.in_parts = true;
+	do
+		part = byte_slab_ops.settle(&slab.base, part);
+	while (part);
+	CHECK(!failures && take_all());
+}
+
+static pthread_barrier_t turn;
+
+/* Leave an empty slab of some classes with this CPU. */
+static void hoard(size_t most)
+{
+	for (size_t size = 16; size <= most; size *= 2) {
+		void *p = get(size, 8);
+
+		if (p)
+			put(p, size, 8);
+	}
+}
+
+/* Leave the fast path so many times. */
+static void knock(unsigned int n)
+{
+	unsigned int cpu;
+
+	while (n--) {
+		unsigned long state = mm_port_pin(&cpu);
+
+		failures += !!byte_slab_ops.alloc_local(&slab.base, 3000, 8, cpu);
+		mm_port_unpin(state, cpu);
+	}
+}
+
+/* Its owner waits twice until this was asked for what it holds. */
+static void *hold_and_give_up(void *none)
+{
+	hoard(BYTE_SLAB_MAX / 2);
+	pthread_barrier_wait(&turn);
+	pthread_barrier_wait(&turn);
+	knock(3);
+	hoard(64); /* of the classes that it has given up already */
+	pthread_barrier_wait(&turn);
+	pthread_barrier_wait(&turn);
+	knock(2 * BYTE_SLAB_CLASSES);
+	return none;
+}
+
+/* Who is asked again while it gives up its slabs gives up those, too, that it has got meanwhile. */
+SELFTEST(slab, asked_twice)
+{
+	uint8_t *memory = selftest_memory(PIECES * PIECE);
+	pthread_t other;
+
+	slab = (struct byte_slab){0};
+	CHECK(memory && start_heap(memory));
+	failures = 0;
+	CHECK(!pthread_barrier_init(&turn, NULL, 2));
+	CHECK(!pthread_create(&other, NULL, hold_and_give_up, NULL));
+	for (int i = 0; i < 2; i++) {
+		pthread_barrier_wait(&turn);
+		failures += take_all();
+		pthread_barrier_wait(&turn);
+	}
+	pthread_join(other, NULL);
+	CHECK(!failures && take_all());
+	pthread_barrier_destroy(&turn);
+}

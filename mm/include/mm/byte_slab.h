@@ -70,6 +70,7 @@ struct byte_slab {
 	union slab_cpu_room room[MM_MAX_CPUS];
 	struct slab_window windows[MM_MAX_CPUS][BYTE_SLAB_WINDOWS];
 	uint64_t asked;	       /* atomic: CPUs that should give up what is empty */
+	unsigned int settler;  /* who made the first part of what is being settled */
 	struct slab *returned; /* atomic: stack of empty slabs that CPUs gave up */
 	size_t returned_pages; /* atomic: in it */
 	size_t total_nbytes;   /* as given */
