@@ -20,15 +20,12 @@ V      ?= 0
 ARCHES  := riscv64 aarch64
 ENGINES := tlsf slab buddy
 
-ifeq ($(filter $(ARCH),$(ARCHES)),)
-$(error ARCH=$(ARCH): pick one of: $(ARCHES))
-endif
-ifeq ($(filter $(ALLOC),$(ENGINES)),)
-$(error ALLOC=$(ALLOC): pick one of: $(ENGINES))
-endif
-ifeq ($(filter $(HARDEN),0 1 2 3),)
-$(error HARDEN=$(HARDEN): pick one of: 0 1 2 3)
-endif
+one_of = $(if $(filter $(2),$($(1))),,$(error $(1)=$($(1)): pick one of: $(2)))
+$(call one_of,ARCH,$(ARCHES))
+$(call one_of,ALLOC,$(ENGINES))
+$(call one_of,HARDEN,0 1 2 3)
+$(foreach v,DEBUG LLVM TESTS BENCH V,$(call one_of,$(v),0 1))
+$(if $(PAGING),$(call one_of,PAGING,39 48))
 
 Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-8s %s\n' '$(1)' '$(2)')
@@ -455,6 +452,7 @@ bench-docs:
 
 # PROG='command ...' [NAME=name]: record a program of your own; `make bench` replays it from then on.
 bench-record: bench-tools
+	$(if $(PROG),,$(error PROG='command ...': what is to be recorded?))
 	$(Q)$(PYTHON) scripts/bench_record.py build/bench --program '$(subst ','\'',$(value PROG))' $(NAME)
 
 bench-test: bench-tools
@@ -498,11 +496,11 @@ LIB_AR_host    := $(HOSTAR)
 LIB_FLAGS_host := -DMM_FAST_BITS=1
 define lib_arch
 include arch/$(1)/arch.mk
-LIB_CC_$(1)    := $$(if $$(filter 1,$$(LLVM)),clang --target=$$(ARCH_TRIPLE),$$(ARCH_CROSS)gcc)
-LIB_AR_$(1)    := $$(if $$(filter 1,$$(LLVM)),llvm-ar,$$(ARCH_CROSS)ar)
+LIB_CC_$(1)    := $$(if $$(filter 1,$$(LLVM)),clang --target=$$(ARCH_TRIPLE),$(2)gcc)
+LIB_AR_$(1)    := $$(if $$(filter 1,$$(LLVM)),llvm-ar,$(2)ar)
 LIB_FLAGS_$(1) := $$(ARCH_CFLAGS) -DMM_FAST_BITS=$$(ARCH_FAST_BITS)
 endef
-$(foreach a,$(ARCHES),$(eval $(call lib_arch,$(a))))
+$(foreach a,$(ARCHES),$(eval $(call lib_arch,$(a),$(if $(filter $(a),$(ARCH)),$$(CROSS_COMPILE),$$(ARCH_CROSS)))))
 include arch/$(ARCH)/arch.mk
 
 # One rule set per architecture: the archive of one variant, copied to where users look for it. Where gcc

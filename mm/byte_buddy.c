@@ -41,8 +41,8 @@
  * its place among those that wait for it, so that many frees to one granule cost one.
  * It waits only while it is split: when the free of a long block's last part makes it whole it is
  * forgotten at once, for its parent may hand it out.
- * When a search finds nothing, all that waits is merged, and places that are not aligned or
- * are free only in part are looked at, before the request fails.
+ * When a search finds nothing, all that waits is merged (unless the user does that in parts), and
+ * places that are not aligned or are free only in part are looked at, before the request fails.
  *
  * Worst case. No step is repeated for orders, blocks or pieces, but for levels, of which a piece
  * of 250 MiB has four: a request settles each node on the way down to it and along its last
@@ -1359,8 +1359,6 @@ static size_t buddy_available_bytes(const struct byte_alloc *a)
 		usable += p->end - p->first;
 	return usable - buddy_used_bytes(a);
 }
-
-/* --- Checking --------------------------------------------------------------- */
 
 const struct byte_ops byte_buddy_ops = {
 	.name = "buddy",

@@ -16,10 +16,10 @@
  * begins a span; and the index is made ready 16 pages at a time, when the first
  * of them is used. What is not ready cannot hold anything of ours. A large block
  * needs the entry of its first page alone, so what a block costs does not depend
- * on its size; the gap that it leaves is closed by the requests that follow, each
- * a little, for a window of a CPU (byte_slab.h) reaches only as far as all is ready.
- * The entry of a page that was given back says so, whence a second
- * free is told from a foreign pointer.
+ * on its size; the gap that it leaves is closed by the requests that follow and make nothing
+ * ready themselves, each a little, for a window of a CPU (byte_slab.h) reaches only as far as all
+ * is ready. The entry of a page that was given back says so, whence a second free is told from a
+ * foreign pointer.
  *
  * Pieces, any number, are in a tree by address, a treap whose priorities are a
  * hash of the address; a record finds its piece by its own number.

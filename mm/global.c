@@ -40,21 +40,19 @@
  *
  * Shrinking. A free that leaves fewer bytes in use than a quarter of the heap makes a step: a
  * part is merged, or, when all are, one wholly free piece goes back. So do the frees that follow,
- * until a step finds no piece. Then the next step is at half of what is in use, or when the heap
- * has grown, so there are few looks, however long a piece stays in use. When nothing is in use
- * all steps are made at once. As growth at most
- * doubles the heap, there is always a factor of two between giving back and taking
- * again; a heap as small as 128 KiB and the first step gives nothing back, and MIN_HEAP_SIZE is
- * kept. Under the lock the sum of what is in use is at hand. Where CPUs free without it, their
- * usual frees make no page free and do not look; the others sum up what all use when they have
- * freed a quarter of what must be freed before that can matter. Before any request fails, all free
- * pieces go back.
+ * until no piece is found although all parts were merged just before. Then the next step is at half
+ * of what is in use, or when the heap has grown, so there are few looks, however long a piece stays
+ * in use. When nothing is in use all steps are made at once, from the first part on. As growth at
+ * most doubles the heap, there is always a factor of two between giving back and taking again; a
+ * heap as small as 128 KiB and the first step gives nothing back, and MIN_HEAP_SIZE is kept. Under
+ * the lock the sum of what is in use is at hand. Where CPUs free without it, their usual frees make
+ * no page free and do not look; the others sum up what all use when they have freed a quarter of
+ * what must be freed before that can matter. Before any request fails, all free pieces go back.
  *
- * Out of pages. A request tries; then this CPU's page cache and the heap's free
- * pieces are given back, and it tries again; then each reclaim hook is asked,
- * and it tries again after each that helped. Another CPU's page cache is its own
- * (it needs no lock because nobody else touches it): it is marked, and emptied
- * by its owner at the next single page it takes or frees.
+ * Out of pages. A request tries, which takes back what any CPU has parked; then the heap's free
+ * pieces are given back, and it tries again; then each reclaim hook is asked, and it tries again
+ * after each that helped. A trim empties the page cache of this CPU and marks the others, whose
+ * owners empty them with the next single page that they take or free.
  *
  * Locks, in this order: grow_lock, heap_lock, the pin of a CPU, page_lock; the heap lock
  * and the page lock are never held together, but in DEBUG builds by a report of a fault
@@ -65,8 +63,9 @@
  *
  * Shortcomings: used_bytes sums per-CPU numbers one after the other, so a
  * sum taken while other CPUs are inside a call may miss a half of it. Over slab, a
- * CPU whose frees all stay on the shortest path does not look, so that what others could give
- * back waits for their next free that is not.
+ * CPU whose frees all stay on the shortest path does not look, and what a CPU without work has
+ * freed, or was freed for it, stays with it: so pieces may be kept until others free more, or,
+ * when nothing is in use, until the heap grows or is trimmed.
  */
 #include "bits.h"
 #include "global_impl.h"

@@ -86,7 +86,10 @@ def command(run, disks, prompt=False):
     if run.cpu or not run.machine.startswith(("sifive", "xlnx")):
         args += ["-cpu", run.cpu or CPU[run.arch]]
     if run.kernel:
-        args += ["-kernel", os.path.join(run.dir, "mica.elf" if run.elf else "mica.bin")]
+        image = os.path.join(run.dir, "mica.elf" if run.elf else "mica.bin")
+        if not os.path.exists(image):
+            raise FileNotFoundError("there is no %s: make kernel with the variables of this run" % image)
+        args += ["-kernel", image]
         append = (run.append + (" prompt" if prompt else "")).strip()
         if append:
             args += ["-append", append]
@@ -236,4 +239,7 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except FileNotFoundError as e:
+        sys.exit("qemu.py: %s" % e)

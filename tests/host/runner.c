@@ -113,6 +113,7 @@ int main(int argc, char **argv)
 	}
 	if (!n) {
 		fprintf(stderr, "selftest: no test matches '%s'\n", argc > 1 ? argv[1] : "");
+		free(tests);
 		return 1;
 	}
 	failed = _cmocka_run_group_tests("selftests", tests, n, NULL, NULL);

@@ -292,6 +292,10 @@ int main(int argc, char **argv)
 		failed += !ok;
 		printf("[  %s ] %s\n", ok ? "     OK" : "FAILED ", test->name);
 	}
+	if (!n) {
+		fprintf(stderr, "injection: no test matches '%s'\n", argc > 1 ? argv[1] : "");
+		return 1;
+	}
 	printf("%u tests with failing allocations, %u failed\n", n, failed);
-	return failed || !n;
+	return failed != 0;
 }

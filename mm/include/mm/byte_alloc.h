@@ -75,7 +75,9 @@ struct byte_ops {
 
 	/*
 	 * Engines hold back what was freed, unmerged, for the next request of that size. Merge a
-	 * part of it, in constant time; the first part is 0. The part after it, or 0 at the end.
+	 * part of it, in constant time; the first part is 0. The part after it, or 0 when all that
+	 * was freed before the first part is merged. Of slab, what the CPU that calls can do for
+	 * itself.
 	 */
 	unsigned int (*settle)(struct byte_alloc *a, unsigned int part);
 

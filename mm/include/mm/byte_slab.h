@@ -31,8 +31,8 @@ struct slab_waiting {
 };
 
 /*
- * What one CPU allocates from. Only it touches this, except where "atomic" is
- * said; the window changes under the lock alone.
+ * What one CPU allocates from. Only it touches this, except where "atomic" is said, and that
+ * whoever takes a piece of memory away, under the lock, reads nwindows to close windows.
  */
 struct slab_cpu {
 	struct slab *active[BYTE_SLAB_CLASSES];
