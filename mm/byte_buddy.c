@@ -123,8 +123,10 @@ static __attribute__((noinline)) bool piece_switch(struct byte_buddy *h, uintptr
 
 static void piece_forget(struct byte_buddy *h, const struct buddy_piece *piece)
 {
-	h->first = h->span = 0;
-	h->recent = NULL;
+	if (h->recent == piece) {
+		h->first = h->span = 0;
+		h->recent = NULL;
+	}
 	for (unsigned int i = 0; i < BUDDY_SEEN; i++)
 		if (h->seen[i] == piece)
 			h->seen[i] = NULL;
@@ -1234,7 +1236,7 @@ dealloc_small(struct byte_buddy *h, uintptr_t addr, size_t size, size_t align, b
 		return false;
 	if (likely(!parked_full(h, units)))
 		park(h, n.granules, addr, units);
-	else if (!any || likely(n.granules == h->granules))
+	else if (likely(addr - h->first < h->span))
 		release_small(h, addr, units);
 	else
 		return false;

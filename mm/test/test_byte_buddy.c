@@ -99,6 +99,17 @@ static struct link *free_but(struct byte_alloc *a, struct link *list, size_t kee
 	return kept;
 }
 
+/* Free the first block of a list; the rest. */
+static struct link *free_first(struct byte_alloc *a, struct link *list)
+{
+	struct link *rest;
+
+	CHECK_OR(list, NULL);
+	rest = list->next;
+	CHECK_OR(!byte_buddy_ops.dealloc(a, list, 48, 8), NULL);
+	return rest;
+}
+
 static void settle(struct byte_alloc *a)
 {
 	unsigned int part = 0;
@@ -129,17 +140,19 @@ SELFTEST(mm, buddy_gives_back_where_a_granule_waited)
 	lists[1] = free_but(a, lists[1], 1);
 	settle(a);
 	/* As many of the first piece as are parked; the one after them is merged late. */
-	for (size_t i = 0; i < BUDDY_PARKED_DEPTH; i++) {
-		p = lists[0];
-		CHECK(p && lists[1]);
-		lists[0] = p->next;
-		CHECK(!ops->dealloc(a, p, 48, 8));
-	}
+	CHECK(lists[1]);
+	for (size_t i = 0; i < BUDDY_PARKED_DEPTH; i++)
+		lists[0] = free_first(a, lists[0]);
 	(void)free_but(a, lists[1], 0);
 	if (MM_HARDEN >= 3)
-		settle(a); /* the quarantine */
+		settle(a);		    /* the quarantine */
+	lists[0] = free_first(a, lists[0]); /* now the first piece is the recent one */
 	CHECK(ops->take_free(a, &taken, &nbytes) && taken == second && !ops->check(a));
 	__builtin_memset(second, 0x5a, POOL / 2);
+	p = lists[0];
+	CHECK(p);
+	lists[0] = p->next;
+	CHECK(byte_buddy_dealloc_shortest(a, p, 48, 8) || !ops->dealloc(a, p, 48, 8));
 	(void)free_but(a, lists[0], 0);
 	settle(a);
 	CHECK(!ops->check(a) && !ops->used_bytes(a));

@@ -35,10 +35,16 @@ void mm_port_unlock(struct mm_lock *lock, unsigned long state)
 	atomic_store_explicit((_Atomic uint32_t *)&lock->word, 0, memory_order_release);
 }
 
+/* The first thread shares its CPU with no other; the others may have to. */
+static unsigned int slot_of_thread(unsigned int n)
+{
+	return n ? 1 + (n - 1) % (MM_MAX_CPUS - 1) : 0;
+}
+
 unsigned long mm_port_pin(unsigned int *cpu)
 {
 	if (my_slot == ~0u)
-		my_slot = atomic_fetch_add(&next_slot, 1) % MM_MAX_CPUS;
+		my_slot = slot_of_thread(atomic_fetch_add(&next_slot, 1));
 	spin(&slot_lock[my_slot]);
 	*cpu = my_slot;
 	return 0;
