@@ -85,6 +85,7 @@
 #define SLABS_TO_SPARE	8u  /* and from here on a few free objects may lie idle */
 #define INBOX_BATCH	8u
 #define COLLECT_BATCH	8u
+#define MAIL_PARTS	(1u << 16) /* of settling, at most, are spent on what others freed */
 #define PLACE_BYTES	(1u << 20) /* neighbours whose window is looked up in the same place */
 #define NEVER		UINT32_MAX
 #define POISON		0xd5
@@ -1226,8 +1227,9 @@ static size_t byte_slab_grow_size(const struct byte_alloc *base, size_t size, si
 
 /*
  * Of the CPU that we run on; the others are asked with the first part, and so is the one that
- * made it, when others make the rest. First what was freed by others, then class after class. Each
- * part includes some of the slabs that were given up, of which there may be more at the end.
+ * made it, when others make the rest. First what was freed by others, though not for ever, if they
+ * go on; then class after class. Each part includes some of the slabs that were given up, of which
+ * there may be more at the end.
  */
 static unsigned int byte_slab_settle(struct byte_alloc *base, unsigned int part)
 {
@@ -1235,6 +1237,7 @@ static unsigned int byte_slab_settle(struct byte_alloc *base, unsigned int part)
 	unsigned int cpu;
 	unsigned long pin = mm_port_pin(&cpu);
 	struct slab_cpu *c = cpu_of(a, cpu);
+	bool more;
 
 	if (!part) {
 		a->settler = cpu;
@@ -1243,13 +1246,14 @@ static unsigned int byte_slab_settle(struct byte_alloc *base, unsigned int part)
 		ask(a, bit_of(a->settler));
 	}
 	drain_inbox(a, c);
-	if (part <= 1 && has_mail(c))
-		part = 1;
+	if (part < MAIL_PARTS && has_mail(c))
+		part++;
 	else
-		part = 1 + give_up_part(a, c, part ? part - 1 : 0);
+		part = MAIL_PARTS + give_up_part(a, c, part > MAIL_PARTS ? part - MAIL_PARTS : 0);
+	more = part < MAIL_PARTS + NCLASSES;
 	collect(a, COLLECT_BATCH);
 	mm_port_unpin(pin, cpu);
-	return part <= NCLASSES || __atomic_load_n(&a->returned, __ATOMIC_RELAXED) ? part : 0;
+	return more || __atomic_load_n(&a->returned, __ATOMIC_RELAXED) ? part : 0;
 }
 
 static bool byte_slab_take_free(struct byte_alloc *base, void **start, size_t *nbytes)
