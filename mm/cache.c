@@ -22,10 +22,11 @@
  * do return to slabs, which then can be empty, and nothing is to be tuned.
  *
  * The fast paths. Alloc: compare, pop. Free: is this an object of ours? With
- * factor = floor(2^64 / stride) + 1, the product (p - first object) * factor
- * modulo 2^64 is q * unit for object number q, where unit = factor * stride -
- * 2^64 is at most the stride; for any other address nearer than 2^48 it is at least
- * factor, or a negative number, hence larger than unit * (number of objects).
+ * factor = floor(2^64 / stride) + 1, or one more if that is even, the product
+ * (p - first object) * factor modulo 2^64 is q * unit for object number q, where
+ * unit = factor * stride - 2^64 is at most twice the stride; for any other address nearer
+ * than 2^48 it is at least factor, or a negative number, hence larger than unit * (number of
+ * objects); and as factor is odd, it tells addresses apart that differ in their highest bits alone.
  * One multiplication and one comparison thus say whether an object begins at p
  * in the slab that this CPU freed to last, exactly, and without a look at the
  * memory. That is done at every level. Otherwise the slow path masks p, looks
@@ -38,8 +39,8 @@
  * ask for what it keeps; and it stays zero where the fast path would not do.
  *
  * Giving back. A cache keeps one empty slab, and one more for every four in use.
- * When pages run out, one reclaim hook for all caches asks them one by one for
- * their empty slabs. cache_shrink does the same by hand.
+ * When pages run out, one reclaim hook for all caches asks each of them for
+ * its empty slabs. cache_shrink does the same by hand.
  *
  * Hardening. 1: a free object bears a mark (64 secret bits, in its first word; behind it
  * where a constructor has been), removed by alloc: a free that finds it is a
@@ -73,7 +74,7 @@
 #define OUT_OF_LINE static __attribute__((noinline))
 #define CALLER	    __builtin_return_address(0)
 /* As in global.c: the slow paths end the public functions, and find the caller by themselves. */
-#define PASSED_CALLER (MM_PASS_CALLER ? CALLER : NULL)
+#define PASSED_CALLER (MM_PASS_CALLER || MM_DEBUG ? CALLER : NULL)
 
 #define CACHE_MAX_SLAB	    (8 * CACHE_MAX_SIZE)
 #define CACHE_LEAST_OBJECTS 7u	/* in a slab, if it is not of the largest size */
@@ -89,7 +90,7 @@
 
 /* The first object of no slab: what is a multiple of any stride away from it is no address. */
 #define NO_SLAB (((uintptr_t)1 << 63) + 1)
-#define LOST	SIZE_MAX /* instead of the number of free objects: never to be used again */
+#define LOST	UINT32_MAX /* instead of the number of free objects: never to be used again */
 
 /* Objects are anything to their users, words to us. */
 typedef uint64_t __attribute__((may_alias)) word_t;
@@ -106,8 +107,9 @@ struct cache_link {
 struct cache_slab {
 	uintptr_t seal; /* whose slab this is; atomic */
 	struct cache_link link;
-	size_t nfree;	 /* objects that lie here, or LOST */
-	uint64_t free[]; /* which they are */
+	uint32_t nfree;	 /* objects that lie here, or LOST */
+	uint32_t nlost;	 /* objects that are never used again */
+	uint64_t free[]; /* which lie here */
 };
 
 /* One CPU's part: only it touches this while it is pinned, except where "atomic" is said. */
@@ -141,11 +143,10 @@ struct cache {
 	struct mm_lock lock; /* and: */
 	struct cache_link list[LISTS];
 	size_t nslabs, nempty, nfree; /* nfree: objects that lie in slabs */
+	size_t nlost;		      /* objects of these slabs that are never used again */
+	size_t nbroken;		      /* slabs that were lost */
 	uint64_t random;
 	uint32_t batches;
-	size_t nbroken; /* slabs that were lost */
-
-	size_t nlost; /* objects; atomic */
 
 	struct cache_cpu cpu[MM_MAX_CPUS];
 };
@@ -223,10 +224,16 @@ static inline bool is_sealed(const struct cache *c, const struct cache_slab *s)
 	return mm_load_relaxed(&s->seal) == seal_of(c, s);
 }
 
-/* Does an object of ours begin at p, in the slab that this CPU hit last? */
+/* Does an object begin at p, in the slab whose first object is there? */
+static inline bool is_object_of(const struct cache *c, uintptr_t first, const void *p)
+{
+	return ((uintptr_t)p - first) * c->factor < c->span;
+}
+
+/* The same of the slab that this CPU hit last. */
 static inline bool is_object(const struct cache *c, const struct cache_cpu *m, const void *p)
 {
-	return ((uintptr_t)p - mm_load_relaxed(&m->base)) * c->factor < c->span;
+	return is_object_of(c, mm_load_relaxed(&m->base), p);
 }
 
 /* How many objects a slab of so many bytes holds, and where they begin. */
@@ -258,9 +265,7 @@ static void choose_layout(struct cache *c)
 		lay_out(c, nbytes);
 		nbytes *= 2;
 	} while (!is_good_layout(c) && nbytes <= CACHE_MAX_SLAB);
-	c->factor = ~(uint64_t)0 / c->stride + 1;
-	if (c->factor * c->stride == 0)
-		c->factor++;
+	c->factor = (~(uint64_t)0 / c->stride + 1) | 1;
 	c->span = c->factor * c->stride * c->nobjects;
 }
 
@@ -335,12 +340,13 @@ static unsigned int list_for(const struct cache *c, size_t nfree)
 
 static void recount(struct cache *c)
 {
-	c->nslabs = c->nempty = c->nfree = 0;
+	c->nslabs = c->nempty = c->nfree = c->nlost = 0;
 	for (unsigned int i = 0; i < LISTS; i++)
 		for (struct cache_link *l = c->list[i].next; l != &c->list[i]; l = l->next) {
 			c->nslabs++;
 			c->nempty += i == EMPTY;
 			c->nfree += slab_of(l)->nfree;
+			c->nlost += slab_of(l)->nlost;
 		}
 }
 
@@ -380,6 +386,21 @@ static void repair(struct cache *c, const struct cache_slab *suspect, struct cac
 		list_repair(c, &c->list[i]);
 	recount(c);
 	c->nbroken += before - c->nslabs;
+}
+
+/*
+ * Is this slab in a list? Once one was cut, slabs that were cut out may be whole and agree with
+ * their neighbours, and are not counted any more.
+ */
+static bool is_listed(const struct cache *c, const struct cache_slab *s)
+{
+	const struct cache_link *l = s->link.next;
+
+	for (size_t n = c->nbroken ? c->nslabs : 0; n && linked(c, l); n--, l = l->next)
+		for (unsigned int i = 0; i < LISTS; i++)
+			if (l == &c->list[i])
+				return true;
+	return !c->nbroken;
 }
 
 static void lose(struct cache *c, struct cache_slab *s, struct cache_after *after)
@@ -532,6 +553,12 @@ static inline bool is_usable(const struct cache *c, const struct cache_slab *s, 
 	return !MM_HARDEN || (i < c->nobjects && is_marked(c, object_at(c, s, i)));
 }
 
+static void count_lost(struct cache *c, struct cache_slab *s, size_t n)
+{
+	s->nlost += (uint32_t)n;
+	c->nlost += n;
+}
+
 /* Move objects to the magazine. If the bits do not agree with their number, none are taken. */
 static void take_objects(struct cache *c, struct cache_cpu *m, struct cache_slab *s, size_t want,
 			 struct cache_after *after)
@@ -556,10 +583,9 @@ static void take_objects(struct cache *c, struct cache_cpu *m, struct cache_slab
 		lose(c, s, after);
 		return;
 	}
-	s->nfree = before - taken;
+	s->nfree = (uint32_t)(before - taken);
 	c->nfree -= taken;
-	if (unlikely(n - m->count < taken))
-		__atomic_fetch_add(&c->nlost, taken - (n - m->count), __ATOMIC_RELAXED);
+	count_lost(c, s, taken - (n - m->count));
 	mm_store_relaxed(&m->count, n);
 	relist(c, s, before, after);
 }
@@ -573,7 +599,7 @@ static void put_object(struct cache *c, void *p, struct cache_after *after)
 
 	if (unlikely(s->nfree == LOST))
 		return;
-	if (unlikely(MM_HARDEN && !is_sealed(c, s))) {
+	if (unlikely(MM_HARDEN && (!is_sealed(c, s) || !is_listed(c, s)))) {
 		lose(c, s, after);
 		return;
 	}
@@ -731,11 +757,11 @@ static void drain(struct cache *c, struct cache_cpu *m, struct cache_after *afte
 /* What every slow path starts with: has somebody asked for what is here? */
 static void attend(struct cache *c, struct cache_cpu *m, struct cache_after *after)
 {
+	mm_store_relaxed(&m->limit, c->fast_limit); /* before it looks: who asks lowers it */
 	if (unlikely(mm_load_relaxed(&m->asked))) {
 		mm_store_relaxed(&m->asked, 0);
 		drain(c, m, after);
 	}
-	mm_store_relaxed(&m->limit, c->fast_limit);
 }
 
 /* Is p in a slab of ours, as far as this CPU knows? Then that is the one hit last. */
@@ -791,7 +817,8 @@ static enum mm_fault_kind examine(struct cache *c, struct cache_cpu *m, const vo
 			return look_for_link(c, m, p, after);
 		if ((uintptr_t)p & (c->align - 1))
 			return MM_FAULT_MISALIGNED;
-		if (!is_object(c, m, p))
+		/* Not of what was hit last, which others may forget meanwhile. */
+		if (!is_object_of(c, first_object(c, slab_at(c, p)), p))
 			return MM_FAULT_FOREIGN;
 	}
 	return is_marked(c, p) ? MM_FAULT_DOUBLE_FREE : MM_FAULT_NONE;
@@ -851,11 +878,21 @@ static void report(const struct cache *c, const void *p, enum mm_fault_kind kind
 					   .caller = caller});
 }
 
+static void lose_object(struct cache *c, const void *p)
+{
+	unsigned long state = mm_port_lock(&c->lock);
+	struct cache_slab *s = slab_at(c, p);
+
+	if (s->nfree != LOST)
+		count_lost(c, s, 1);
+	mm_port_unlock(&c->lock, state);
+}
+
 /* A free object gets live. False: somebody wrote to it; it is not used again. */
 static bool revive(struct cache *c, void *p, const void *caller)
 {
 	if (MM_HARDEN >= 2 && !is_untouched(c, p)) {
-		__atomic_fetch_add(&c->nlost, 1, __ATOMIC_RELAXED);
+		lose_object(c, p);
 		report(c, p, MM_FAULT_WRITE_AFTER_FREE, caller);
 		return false;
 	}
@@ -872,7 +909,8 @@ static bool revive(struct cache *c, void *p, const void *caller)
 static void init_slab(const struct cache *c, struct cache_slab *s)
 {
 	s->seal = seal_of(c, s);
-	s->nfree = c->nobjects;
+	s->nfree = (uint32_t)c->nobjects;
+	s->nlost = 0;
 	link_init(c, &s->link);
 	for (size_t w = 0; w < words_of(c->nobjects); w++)
 		s->free[w] = ~(uint64_t)0;
@@ -963,15 +1001,16 @@ static void *take(struct cache *c, struct cache_after *after)
 /* Another CPU may take all of a new slab: then it grows again, until pages run out. */
 OUT_OF_LINE void *alloc_slow(struct cache *c, const void *caller)
 {
-	struct cache_after after = {0};
 	void *p;
 
 	if (!caller)
 		caller = CALLER;
-	do
+	do {
+		struct cache_after after = {0};
+
 		p = take(c, &after);
-	while (p ? !revive(c, p, caller) : grow(c));
-	(void)finish(c, &after);
+		(void)finish(c, &after); /* first, as a slab may be made of what this gives back */
+	} while (p ? !revive(c, p, caller) : grow(c));
 	return p;
 }
 
@@ -1070,33 +1109,33 @@ enum alloc_result cache_free(struct cache *c, void *object)
 
 /* --- Creation and end --- */
 
-/* Single pages are freed into this CPU's page cache, where the request that waits does not look. */
+/* All of them: nobody is asked twice, and what one gives may be too little, or in the wrong place.
+ */
 static bool reclaim_caches(void *ctx, size_t npages)
 {
 	unsigned long state = mm_port_lock(&registry_lock);
 	size_t n = 0;
 
+	(void)ctx;
 	(void)npages;
-	for (struct cache *c = registry; c && !n; c = c->next)
-		n = cache_shrink(c);
+	for (struct cache *c = registry; c; c = c->next)
+		n += cache_shrink(c);
 	mm_port_unlock(&registry_lock, state);
-	if (n)
-		global_allocator_trim(ctx);
 	return n;
 }
 
 /* The first cache ever brings the hook, which stays: it might be running when it was removed. */
 static void add_to_registry(struct cache *c)
 {
-	static struct reclaim_hook hook = {.reclaim = reclaim_caches};
+	static struct reclaim_hook hook;
 	unsigned long state = mm_port_lock(&registry_lock);
 	struct cache **end = &registry;
 
 	while (*end)
 		end = &(*end)->next;
 	*end = c;
-	if (!hook.ctx) {
-		hook.ctx = global_allocator();
+	if (!hook.reclaim) {
+		hook.reclaim = reclaim_caches;
 		global_allocator_add_reclaim(global_allocator(), &hook);
 	}
 	mm_port_unlock(&registry_lock, state);
@@ -1223,10 +1262,11 @@ struct cache_stats cache_get_stats(struct cache *c)
 		.slab_bytes = c->slab_bytes,
 		.slab_objects = c->nobjects,
 		.waiting = count_waiting(c),
-		.lost = mm_load_relaxed(&c->nlost),
 	};
 	unsigned long state = mm_port_lock(&c->lock);
-	size_t unused = c->nfree + s.waiting + s.lost, all = c->nslabs * c->nobjects;
+	size_t unused = c->nfree + s.waiting + c->nlost, all = c->nslabs * c->nobjects;
+
+	s.lost = c->nlost;
 
 	s.nslabs = c->nslabs;
 	s.nempty = c->nempty;
@@ -1266,9 +1306,8 @@ void cache_log_all(void)
 static bool is_kept(const struct cache *c, const void *p)
 {
 	const struct cache_slab *s = slab_at(c, p);
-	uint64_t offset = (uintptr_t)p - first_object(c, s);
 
-	if (!is_sealed(c, s) || offset * c->factor >= c->span || !is_untouched(c, p))
+	if (!is_sealed(c, s) || !is_object_of(c, first_object(c, s), p) || !is_untouched(c, p))
 		return false;
 	return s->nfree == LOST || !lies_here(s, index_of(c, s, p));
 }

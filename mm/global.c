@@ -77,7 +77,7 @@
  * of such calls, they find the caller's return address where it always was, and the
  * usual path need not keep it.
  */
-#define PASSED_CALLER (MM_PASS_CALLER ? CALLER : NULL)
+#define PASSED_CALLER (MM_PASS_CALLER || MM_DEBUG ? CALLER : NULL)
 
 /* A valid layout that the engine serves: both at most a limit, which is a power of two. */
 ALWAYS_INLINE bool is_within(const size_t *limit, size_t size, size_t align)

@@ -394,7 +394,8 @@ enum alloc_result page_alloc_add_at(struct page_alloc *a, virt_addr_t start, siz
 	uint64_t pa;
 	bool added = false;
 
-	if (!whole_pages(start, nbytes, &pn, &npages))
+	if (!whole_pages(start, nbytes, &pn, &npages) ||
+	    ((start.value ^ phys.value) & (MM_PAGE_SIZE - 1)))
 		return ALLOC_INVALID_PARAM;
 	if (overlaps(a, pn, pn + npages))
 		return ALLOC_MEMORY_OVERLAP;

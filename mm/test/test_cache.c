@@ -378,6 +378,26 @@ SELFTEST(mm, cache_registry)
 	CHECK(!registered(names[0]) && !registered(names[2]));
 }
 
+/* A request that fails has asked every cache, and got all that each could do without. */
+SELFTEST(mm, cache_reclaimed_from_all)
+{
+	struct cache *c[3] = {cache_create("a", 64, 8), cache_create("b", 30000, 8),
+			      cache_create("c", 500, 8)};
+	virt_addr_t va;
+
+	for (size_t i = 0; i < 3; i++) {
+		void *p = c[i] ? cache_alloc(c[i]) : NULL;
+
+		CHECK(p && cache_free(c[i], p) == ALLOC_OK && cache_get_stats(c[i]).nslabs == 1);
+	}
+	global_allocator_fail_pages(global_allocator(), 1);
+	CHECK(global_allocator_alloc_pages(global_allocator(), 64, MM_PAGE_SIZE, &va) ==
+	      ALLOC_NO_MEMORY);
+	global_allocator_fail_pages(global_allocator(), 0);
+	for (size_t i = 0; i < 3; i++)
+		CHECK(!cache_get_stats(c[i]).nslabs && !cache_destroy(c[i]));
+}
+
 /* --- Misuse --- */
 
 static const char culprit[] = "culprit";
@@ -428,6 +448,33 @@ SELFTEST(mm, cache_foreign)
 	CHECK(cache_free(c, p) == ALLOC_OK && cache_free(other, q) == ALLOC_OK);
 	CHECK(global_dealloc(block, l) == ALLOC_OK);
 	CHECK(!cache_destroy(c) && !cache_destroy(other));
+}
+
+/* Addresses that are no memory at all, before there is a slab and afterwards. */
+static int refuse_wild(size_t size)
+{
+	struct cache *c = cache_create(culprit, size, 8);
+	uintptr_t stride;
+	uint8_t *p;
+
+	CHECK_OR(c, -1);
+	stride = cache_get_stats(c).stride;
+	for (uintptr_t q = 0; q < 4; q++)
+		CHECK_OR(!refused(c, (void *)(1 + q * stride), MM_FAULT_FOREIGN), -1);
+	p = cache_alloc(c);
+	CHECK_OR(p && cache_free(c, p) == ALLOC_OK && (p = cache_alloc(c)), -1);
+	for (unsigned int bit = 48; bit < 64; bit++)
+		CHECK_OR(
+			!refused(c, (void *)((uintptr_t)p ^ (uintptr_t)1 << bit), MM_FAULT_FOREIGN),
+			-1);
+	CHECK_OR(cache_free(c, p) == ALLOC_OK && !cache_destroy(c), -1);
+	return 0;
+}
+
+SELFTEST(mm, cache_wild)
+{
+	for (size_t size = 8; size < 2048; size += 8 + size / 8 / 8 * 8)
+		CHECK(!refuse_wild(size));
 }
 
 /* Pointers into memory that was given back. */
@@ -766,4 +813,84 @@ SELFTEST_KEEPS(mm, cache_smashed_record, 16 * SMASHED_PAGES)
 	CHECK(!smash_partial(NFREE, NFREE + 1));
 	CHECK(!smash_last_hit());
 	CHECK(!smash_empty());
+}
+
+/* One object lives in a slab that was never touched: the cache knows it, whatever else is broken.
+ */
+static int end_with_one(struct cache *c, void *kept)
+{
+	(void)cache_shrink(c);
+	mm_fault_expect(false);
+	CHECK_OR(cache_get_stats(c).live == 1 && cache_destroy(c) == 1, -1);
+	CHECK_OR(cache_free(c, kept) == ALLOC_OK && !cache_destroy(c), -1);
+	return 0;
+}
+
+/*
+ * Two records in one list are smashed: what lies between is cut out, and whole. Its objects can be
+ * freed, but it does not come back.
+ */
+SELFTEST_KEEPS(mm, cache_smashed_records, 5 * SMASHED_PAGES)
+{
+	/* Of slabs: the first is found broken, the second one's neighbours are whole. */
+	static const size_t order[] = {1, 3, 2, 4, 5};
+	struct cache *c;
+	void *kept;
+	size_t n;
+
+	if (!MM_HARDEN) {
+		selftest_skip("level 0 follows every link");
+		return;
+	}
+	c = start_smashing();
+	CHECK(c);
+	n = cache_get_stats(c).slab_objects;
+	smash(many[n], NEXT, NFREE);
+	smash(many[5 * n], NEXT, NFREE);
+	mm_fault_expect(true);
+	for (size_t i = 0; i < 5 * n; i++) {
+		size_t j = order[i / n] * n + i % n;
+
+		(void)cache_free(c, many[j]);
+		many[j] = NULL;
+		CHECK(others_intact());
+	}
+	(void)cache_shrink(c);
+	CHECK(cache_get_stats(c).nbroken == 5);
+	kept = many[0];
+	many[0] = NULL;
+	CHECK(!free_some(c, 0, 1));
+	CHECK(!end_with_one(c, kept));
+}
+
+/* An object was lost in a slab whose record is smashed later: it is counted no more. */
+SELFTEST_KEEPS(mm, cache_lost_in_smashed, SMASHED_PAGES)
+{
+	void *again[MANY], *kept;
+	struct cache *c;
+	size_t n;
+
+	if (!MM_HARDEN) {
+		selftest_skip("level 0 does not look");
+		return;
+	}
+	c = start_smashing();
+	CHECK(c);
+	n = cache_get_stats(c).slab_objects;
+	for (size_t i = 1; i < n; i++)
+		CHECK(cache_free(c, many[i]) == ALLOC_OK);
+	(void)cache_shrink(c);
+	__builtin_memset(many[1], 7, SMASHED_SIZE);
+	mm_fault_expect(true);
+	for (size_t i = 1; i < n; i++)
+		CHECK((again[i] = cache_alloc(c)));
+	CHECK(cache_get_stats(c).lost == 1);
+	smash(many[0], SEAL, GUARD);
+	for (size_t i = 1; i < n; i++)
+		(void)cache_free(c, again[i]);
+	(void)cache_free(c, many[0]);
+	kept = many[MANY - 1];
+	for (size_t i = n; i < MANY - 1; i++)
+		CHECK(cache_free(c, many[i]) == ALLOC_OK);
+	CHECK(!end_with_one(c, kept));
 }

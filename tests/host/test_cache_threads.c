@@ -191,6 +191,28 @@ SELFTEST(mm, cache_threads_reclaim)
 	CHECK(cache_free(c, objects[0]) == ALLOC_OK && !cache_destroy(c));
 }
 
+static void *take_pages(void *taken)
+{
+	*(virt_addr_t *)taken = take_all_pages(global_allocator());
+	return NULL;
+}
+
+/* Pages run out on another CPU, which asks this one for what it keeps: there is still an object. */
+SELFTEST(mm, cache_threads_starved)
+{
+	struct cache *c = cache_create("starved", 1000, 8);
+	virt_addr_t chain = {0};
+	pthread_t other;
+	void *p, *q;
+
+	CHECK(c && (p = cache_alloc(c)) && cache_free(c, p) == ALLOC_OK);
+	CHECK(!pthread_create(&other, NULL, take_pages, &chain));
+	pthread_join(other, NULL);
+	q = cache_alloc(c);
+	CHECK(chain.value && free_all_pages(global_allocator(), chain));
+	CHECK(q && cache_free(c, q) == ALLOC_OK && !cache_destroy(c));
+}
+
 /* --- Two CPUs free one object in the same instant --- */
 
 #define RACES 2000
