@@ -41,8 +41,9 @@
  * its place among those that wait for it, so that many frees to one granule cost one.
  * It waits only while it is split: when the free of a long block's last part makes it whole it is
  * forgotten at once, for its parent may hand it out.
- * When a search finds nothing, all that waits is merged (unless the user does that in parts), and
- * places that are not aligned or are free only in part are looked at, before the request fails.
+ * When a search finds nothing, all that waits is merged, and places that are not aligned or
+ * are free only in part are looked at, before the request fails: unless its user merges in parts,
+ * who then asks for all that when the parts have not helped.
  *
  * Worst case. No step is repeated for orders, blocks or pieces, but for levels, of which a piece
  * of 250 MiB has four: a request settles each node on the way down to it and along its last
@@ -754,17 +755,22 @@ static void quarantine_put(struct byte_buddy *h, uintptr_t addr, size_t units)
 
 /* --- Everything that waits for something is merged, all of it or a part ------------------- */
 
-/* Some of the parked runs of a length. */
-static unsigned int settle_runs(struct byte_buddy *h, unsigned int units)
+/* Some of the parked runs of a length, more than half of them, the oldest first. How many. */
+static size_t settle_runs(struct byte_buddy *h, unsigned int units)
 {
-	unsigned int n = 0;
+	uintptr_t *top = parked_top(h, units), *end = top;
+	size_t n;
 
-	for (; *parked_top(h, units) && n < SETTLE_RUNS; n++) {
-		uintptr_t addr = *parked_top(h, units);
+	while (*end && end - top < (ptrdiff_t)BUDDY_PARKED_DEPTH)
+		end++;
+	n = (size_t)(end - top) < SETTLE_RUNS ? (size_t)(end - top) : SETTLE_RUNS;
+	for (size_t i = 0; i < n; i++) {
+		uintptr_t addr = *--end;
 
-		h->top[units] += sizeof(addr);
 		release(h, piece_of(h, addr), addr, units);
 	}
+	__builtin_memmove(top + n, top, (size_t)(end - top) * sizeof(*top));
+	h->top[units] += n * sizeof(*top);
 	return n;
 }
 

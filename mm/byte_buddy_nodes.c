@@ -131,8 +131,11 @@ bool buddy_inside_parked(const struct buddy_piece *piece, uintptr_t addr)
 {
 	unsigned int bit = child_index(0, addr);
 	const struct marks *g = granule_of(piece, addr);
-	uint64_t before = g->start & (UINT64_MAX >> (63 - bit));
+	uint64_t before;
 
+	if (!*written_at(piece->written, addr))
+		return false;
+	before = g->start & (UINT64_MAX >> (63 - bit));
 	return before && is_split(g, mm_fls(before));
 }
 

@@ -1181,6 +1181,21 @@ static bool resize_run(struct byte_slab *a, struct slab *s, size_t npages)
 	return true;
 }
 
+/* Is this a live object of that layout? Above level 0 exactly. */
+static bool is_object_for(const struct byte_slab *a, const struct slab *s, const void *p,
+			  size_t size, size_t align)
+{
+	return is_slab(s) && s->class == class_for(a, size, align) &&
+	       (!MM_HARDEN || verify(a, s, p, size, align) == MM_FAULT_NONE);
+}
+
+/* Is this a run of pages of that size? */
+static bool is_run_for(const struct byte_slab *a, const struct slab *s, const void *p, size_t size)
+{
+	return state_of(s) == SLAB_RUN && (uintptr_t)p == s->base &&
+	       pages_for(size + CANARY_BYTES) == s->npages && canary_intact(a, p, size);
+}
+
 static bool byte_slab_resize(struct byte_alloc *base, void *p, size_t old_size, size_t align,
 			     size_t new_size)
 {
@@ -1190,11 +1205,8 @@ static bool byte_slab_resize(struct byte_alloc *base, void *p, size_t old_size, 
 
 	if (class_for(a, old_size, align) != class)
 		return false;
-	if (class < NCLASSES && (!is_slab(s) || s->class != class))
-		return false;
-	if (class == NCLASSES && (state_of(s) != SLAB_RUN || (uintptr_t)p != s->base))
-		return false;
-	if (!canary_intact(a, p, old_size))
+	if (class < NCLASSES ? !is_object_for(a, s, p, old_size, align)
+			     : !is_run_for(a, s, p, old_size))
 		return false;
 	if (class == NCLASSES && !resize_run(a, s, pages_for(new_size + CANARY_BYTES)))
 		return false;

@@ -476,14 +476,20 @@ size_t slab_span_overhead(size_t npages)
 	       entries * sizeof(struct slab *) + ready_words(npages) * sizeof(uint64_t);
 }
 
+static bool pages_fit(uintptr_t start, uintptr_t end, size_t n)
+{
+	return mm_align_up(start + slab_span_overhead(n), MM_PAGE_SIZE) + n * MM_PAGE_SIZE <= end;
+}
+
 /* How many pages fit between two addresses, with what stands before them. */
 static size_t pages_between(uintptr_t start, uintptr_t end)
 {
 	size_t n = end < start ? 0 : (end - start) / (MM_PAGE_SIZE + sizeof(struct slab));
 
-	while (n &&
-	       mm_align_up(start + slab_span_overhead(n), MM_PAGE_SIZE) + n * MM_PAGE_SIZE > end)
+	while (n && !pages_fit(start, end, n))
 		n -= 1 + n / 1024;
+	while (n && pages_fit(start, end, n + 1))
+		n++;
 	return n;
 }
 

@@ -1112,12 +1112,11 @@ bool byte_tlsf_dealloc_shortest(struct byte_alloc *a, void *ptr, size_t size, si
 
 	if (MM_HARDEN >= 2 || nbytes > KEPT_MAX || !is_surely_live_there(h, p, align, nbytes))
 		return false;
+	if (MM_HARDEN && unlikely(kept_has(k, p)))
+		return false;
 	was->nbytes = k->nbytes;
-	if (unlikely(was->nbytes)) {
+	if (unlikely(was->nbytes))
 		was->start = k->start;
-		if (MM_HARDEN && unlikely(was->start == p))
-			return false;
-	}
 	*k = (struct tlsf_kept){p, nbytes};
 	return true;
 }

@@ -57,9 +57,9 @@
  * Locks, in this order: grow_lock, heap_lock, the pin of a CPU, page_lock; the heap lock
  * and the page lock are never held together, but in DEBUG builds by a report of a fault
  * that an engine found. An engine may pin inside its locked calls; nobody takes the heap
- * lock while pinned. hook_lock is held alone. Hooks, logging and the facade's own fault
- * reports are outside all of them; the discard hook is called under the grow lock or the
- * page lock.
+ * lock while pinned. hook_lock is held alone, or under the lock of a hook's owner. Hooks, logging
+ * and the facade's own fault reports are outside all of them; the discard hook is called under the
+ * grow lock or the page lock.
  *
  * Shortcomings: used_bytes sums per-CPU numbers one after the other, so a
  * sum taken while other CPUs are inside a call may miss a half of it. Over slab, a

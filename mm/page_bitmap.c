@@ -26,15 +26,17 @@
  * two stores and two loads (take_parked), as in work-stealing queues (Chase, Lev: "Dynamic
  * circular work-stealing deque", 2005).
  *
- * Counts are exact: used pages of a kind are what locked calls counted plus what each
- * cache counted, modulo 2^64, since a page may be allocated through one and freed through another.
+ * Counts are exact while no CPU is in a local call: used pages of a kind are what locked calls
+ * counted plus what each cache counted, modulo 2^64, since a page may be allocated through one and
+ * freed through another; below zero, when such calls are caught in the middle, counts as none.
  *
  * The region of an address is found in balanced trees, one for each zone, which
  * are made anew when a region comes or goes.
  *
  * Shortcomings: a request asks region after region, with a few instructions for
  * each that is full. A request never spans two regions, even adjacent ones. A CPU's
- * cache serves one region only: single pages of others take the lock.
+ * cache serves one region only: single pages of others take the lock. Two CPUs that
+ * free one page in the same instant are not caught.
  */
 #include "page_region.h"
 #include "relaxed.h"
@@ -654,7 +656,7 @@ size_t page_alloc_usage(const struct page_alloc *a, enum page_usage usage)
 	for (unsigned int cpu = 0; cpu < MM_MAX_CPUS; cpu++)
 		n += parked ? parked_pages(&a->cache[cpu])
 			    : mm_load_relaxed(&a->cache[cpu].usage[page_state_of(usage)]);
-	return n;
+	return n <= a->total_pages ? n : 0;
 }
 
 size_t page_alloc_total(const struct page_alloc *a)

@@ -159,6 +159,39 @@ SELFTEST(mm, buddy_gives_back_where_a_granule_waited)
 	CHECK(ops->take_free(a, &taken, &nbytes) && taken == mem);
 }
 
+/* Settling ends when all is merged that was parked before, whatever is parked meanwhile. */
+SELFTEST(mm, buddy_settles_the_oldest)
+{
+	const struct byte_ops *ops = &byte_buddy_ops;
+	uint8_t *mem = selftest_memory(POOL), *second = mem + POOL / 2;
+	struct link *p, *lists[2] = {NULL};
+	struct byte_alloc *a = &heap.base;
+	unsigned int part;
+	void *taken;
+	size_t nbytes;
+
+	CHECK(mem);
+	if (MM_HARDEN >= 3) {
+		selftest_skip("nothing is parked");
+		return;
+	}
+	heap = (struct byte_buddy){.base.ops = ops, .base.in_parts = true};
+	CHECK(!ops->init(a, mem, POOL / 2) && !ops->add_memory(a, second, POOL / 2));
+	while ((p = ops->alloc(a, 48, 8))) {
+		p->next = lists[(uint8_t *)p >= second];
+		lists[(uint8_t *)p >= second] = p;
+	}
+	lists[1] = free_but(a, lists[1], BUDDY_PARKED_DEPTH);
+	settle(a);
+	(void)free_but(a, lists[1], 0);
+	part = ops->settle(a, 0);
+	for (size_t i = 0; i < BUDDY_PARKED_DEPTH / 2 + 1; i++)
+		lists[0] = free_first(a, lists[0]);
+	while (part)
+		part = ops->settle(a, part);
+	CHECK(ops->take_free(a, &taken, &nbytes) && taken == second && !ops->check(a));
+}
+
 static void lowest_block(void *ctx, const void *block, size_t nbytes, bool used)
 {
 	const void **lowest = ctx;

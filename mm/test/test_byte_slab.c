@@ -10,14 +10,17 @@
 
 static struct byte_slab slab;
 
-static struct byte_alloc *fresh(size_t nbytes)
+static struct byte_alloc *fresh_at(void *memory, size_t nbytes)
 {
-	void *memory = selftest_memory(nbytes);
-
 	slab.base.ops = &byte_slab_ops;
 	if (!memory || byte_slab_ops.init(&slab.base, memory, nbytes) != ALLOC_OK)
 		return NULL;
 	return &slab.base;
+}
+
+static struct byte_alloc *fresh(size_t nbytes)
+{
+	return fresh_at(selftest_memory(nbytes), nbytes);
 }
 
 static void *get(struct byte_alloc *a, size_t size, size_t align)
@@ -172,6 +175,50 @@ SELFTEST(mm, slab_misuse)
 	CHECK(put(a, p, 64, 8) == MM_FAULT_NONE);
 	CHECK(put(a, p, 64, 8) == MM_FAULT_DOUBLE_FREE);
 	CHECK(!byte_slab_ops.check(a));
+}
+
+/* What is no block of that layout is not resized: a run of pages at every level. */
+SELFTEST(mm, slab_resize_misuse)
+{
+	const struct byte_ops *ops = &byte_slab_ops;
+	struct byte_alloc *a = fresh(HEAP_BYTES);
+	uint8_t *p, *run;
+	size_t used;
+
+	CHECK(a);
+	p = get(a, 100, 8);
+	run = get(a, 20000, 8);
+	CHECK(p && run);
+	used = ops->used_bytes(a);
+	CHECK(!ops->resize(a, run, 60000, 8, 8192) && !ops->resize(a, run, 5000, 8, 30000));
+	CHECK(!ops->resize(a, run + MM_PAGE_SIZE, 20000, 8, 20001));
+	if (MM_HARDEN) {
+		CHECK(!ops->resize(a, p + 16, 100, 8, 101));
+		CHECK(ops->resize(a, p, 100, 8, 98) && put(a, p, 98, 8) == MM_FAULT_NONE);
+		CHECK(!ops->resize(a, p, 98, 8, 100));
+		p = get(a, 100, 8);
+		CHECK(p);
+	}
+	CHECK(ops->used_bytes(a) == used && !ops->check(a));
+	CHECK(ops->resize(a, run, 20000, 8, 9000) && put(a, run, 9000, 8) == MM_FAULT_NONE);
+	CHECK(put(a, p, 100, 8) == MM_FAULT_NONE && !ops->used_bytes(a));
+}
+
+/* What grow_size says is enough, wherever the memory begins. */
+SELFTEST(mm, slab_grows_by_enough)
+{
+	const size_t size = 4190208, nbytes = byte_slab_ops.grow_size(NULL, size, 8);
+	uint8_t *memory = selftest_memory(nbytes + MM_PAGE_SIZE);
+
+	if (!memory) {
+		selftest_skip("not enough memory");
+		return;
+	}
+	for (size_t offset = 1; offset < MM_PAGE_SIZE; offset += 96) {
+		struct byte_alloc *a = fresh_at(memory + offset, nbytes);
+
+		CHECK(a && byte_slab_ops.alloc(a, size, 8));
+	}
 }
 
 SELFTEST(mm, slab_out_of_memory)

@@ -47,6 +47,8 @@ SELFTEST(mm, page_refuses_foreign_regions)
 	CHECK(page_alloc_add_foreign(&pages, m, at(m, half - 1), 2, phys) == ALLOC_MEMORY_OVERLAP);
 	/* Nothing would be left beside the metadata. */
 	CHECK(page_alloc_add_at(&pages, behind, MM_PAGE_SIZE, phys) == ALLOC_INVALID_PARAM);
+	CHECK(page_alloc_add_at(&pages, behind, REGION, (phys_addr_t){phys.value + 8}) ==
+	      ALLOC_INVALID_PARAM);
 	CHECK(page_alloc_add_at(&pages, behind, MM_PAGE_SIZE - 1, phys) == ALLOC_INVALID_PARAM);
 	INVARIANT(page_alloc_total(&pages) == total && !page_alloc_check(&pages));
 }

@@ -62,6 +62,17 @@ static void put(struct scene *s, void *p, size_t size, size_t align)
 	note(s);
 }
 
+/* As if the block at p had this size: it gets 8 bytes more. */
+static void regrow(struct scene *s, void *p, size_t size)
+{
+	struct layout l = {size, 8};
+	void *q = NULL;
+
+	if (global_allocator_realloc(s->g, p, l, size + 8, &q) != ALLOC_OK)
+		q = NULL; /* nobody uses it */
+	note(s);
+}
+
 /* --- Misuse ------------------------------------------------------------------ */
 
 static void double_free(struct scene *s)
@@ -94,6 +105,24 @@ static void double_free_large(struct scene *s)
 	put(s, s->large, LARGE, 8);
 	put(s, s->large, LARGE, 8);
 	s->large = NULL;
+}
+
+static void resize_freed(struct scene *s)
+{
+	put(s, s->p, SMALL, 8);
+	regrow(s, s->p, SMALL);
+}
+static void resize_middle(struct scene *s)
+{
+	regrow(s, s->p + 32, SMALL);
+}
+static void resize_far(struct scene *s)
+{
+	regrow(s, s->p, 3 * SMALL);
+}
+static void resize_far_large(struct scene *s)
+{
+	regrow(s, s->large, 2 * LARGE);
 }
 
 static void middle(struct scene *s)
@@ -289,6 +318,10 @@ static const struct misuse {
 	{"size 3 bytes too small, large block", size_large, CALL, 0},
 	{"alignment that the address lacks", alignment_impossible, CALL, 0},
 	{"alignment that the address has", alignment_possible, CALL, 0},
+	{"realloc of a freed block", resize_freed, CALL, 0},
+	{"realloc of a pointer into a block", resize_middle, CALL, 0},
+	{"realloc, size three times too large", resize_far, CALL, 0},
+	{"realloc, size twice too large, large block", resize_far_large, CALL, 0},
 	{"1 byte written past the end", past_end, WRITE, 0},
 	{"64 bytes written past the end", past_end_much, WRITE, 0},
 	{"1 byte written before the start", before_start, WRITE, 0},

@@ -24,7 +24,8 @@ struct byte_alloc {
 	bool in_parts; /* its user calls settle: alloc and take_free do not do it all at once */
 };
 
-/* What a walk shows: every block of every piece of memory, used or free, in address order. */
+/* What a walk shows: every block of every piece of memory, used or free, in each in address order.
+ */
 typedef void (*byte_walk_fn)(void *ctx, const void *block, size_t nbytes, bool used);
 
 struct byte_ops {
@@ -41,7 +42,7 @@ struct byte_ops {
 
 	/*
 	 * Pre: layout_valid. NULL when nothing fits, with in_parts even if something would once
-	 * what is held back is merged; then no state has changed.
+	 * what is held back is merged, or if one looked longer; then no state has changed.
 	 */
 	void *(*alloc)(struct byte_alloc *a, size_t size, size_t align);
 

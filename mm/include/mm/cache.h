@@ -46,7 +46,7 @@ enum alloc_result cache_free(struct cache *c, void *object);
 
 /*
  * Give memory that no object lives in back to the page allocator: this CPU's
- * part at once; the others are asked, and give theirs back at their next call.
+ * part at once; the others are asked, and give theirs back at one of their next calls.
  * Done by itself when pages run out. The number of pages given back.
  */
 size_t cache_shrink(struct cache *c);

@@ -196,7 +196,7 @@ enum alloc_result global_allocator_dealloc_pages(struct global_allocator *g, vir
 enum alloc_result global_allocator_dealloc_heap_pages(struct global_allocator *g, virt_addr_t start,
 						      size_t npages);
 
-/* Exact at every moment. used_bytes: bytes requested by live allocations. */
+/* Exact while no other CPU is inside a call. used_bytes: bytes requested by live allocations. */
 size_t global_allocator_used_bytes(struct global_allocator *g);
 size_t global_allocator_available_bytes(struct global_allocator *g); /* without growing */
 size_t global_allocator_used_pages(struct global_allocator *g);
@@ -234,7 +234,8 @@ size_t global_allocator_report_leaks(struct global_allocator *g);
  */
 void global_allocator_fail_pages(struct global_allocator *g, unsigned long nth);
 
-/* Verify all invariants of both allocators: NULL, or the address of what is broken. Slow. */
+/* Verify all invariants of both allocators: NULL, or the address of what is broken. Slow. Pre: no
+ * other CPU is inside a call. */
 const void *global_allocator_check(struct global_allocator *g);
 
 /*

@@ -129,8 +129,8 @@ void page_alloc_drain(struct page_alloc *a, unsigned int cpu);
 /* Empty the cache. True when there were pages. */
 bool page_alloc_drain_all(struct page_alloc *a, unsigned int cpu);
 
-/* Exact at every moment; pages in per-CPU caches are available. Metadata is in neither total nor
- * used. */
+/* Exact while no CPU is in a local call; pages in per-CPU caches are available. Metadata is in
+ * neither total nor used. */
 size_t page_alloc_total(const struct page_alloc *a);
 size_t page_alloc_used(const struct page_alloc *a);
 size_t page_alloc_available(const struct page_alloc *a);
@@ -148,7 +148,8 @@ struct page_region_info {
 };
 bool page_alloc_region(const struct page_alloc *a, size_t i, struct page_region_info *out);
 
-/* Verify every invariant (summary levels, counts); the first region found broken, else NULL. */
+/* Verify every invariant (summary levels, counts); the first region found broken, else NULL. Pre:
+ * no CPU is in a local call. */
 const void *page_alloc_check(const struct page_alloc *a);
 
 #endif
