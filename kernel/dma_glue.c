@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the DMA library must know of this machine: windows, coherence, and what the CPU can do. */
+/* What the DMA library must know of this machine: what the CPU can do, and the pool. What a device
+ * sees of memory its driver knows. */
 #include <arch/arch.h>
 #include <dma/dma.h>
 #include <kernel/driver.h>
@@ -31,10 +32,17 @@ static void reserve_pool(struct dma_config *config)
 		.npages = POOL_BLOCK / MM_PAGE_SIZE, .align = POOL_BLOCK, .usage = PAGE_USAGE_DMA};
 	virt_addr_t va;
 
-	if (global_allocator_request_pages(global_allocator(), req, &va) != ALLOC_OK)
-		return;
-	if (arch_mmu_protect(va.value, POOL_BLOCK, ARCH_PROT_R | ARCH_PROT_W, ARCH_MEM_NONCACHED) <
+	req.zone = PAGE_ZONE_LOW; /* which every device reaches, if any does */
+	if (global_allocator_request_pages(global_allocator(), req, &va) != ALLOC_OK) {
+		req.zone = PAGE_ZONE_ANY;
+		if (global_allocator_request_pages(global_allocator(), req, &va) != ALLOC_OK) {
+			log_warn("dma: no pool: no memory");
+			return;
+		}
+	}
+	if (memory_protect(va.value, POOL_BLOCK, ARCH_PROT_R | ARCH_PROT_W, ARCH_MEM_NONCACHED) <
 	    0) {
+		log_warn("dma: no pool: its memory cannot be mapped anew");
 		global_allocator_dealloc_pages(global_allocator(), va, req.npages);
 		return;
 	}
@@ -47,14 +55,8 @@ void dma_setup(void)
 {
 	struct dma_config config = {.can_change_attr =
 					    arch_mmu_has_noncached() && arch_cache_has_flush()};
-	struct fdt_node root = fdt_root(kernel_fdt());
-	struct fdt_dma_window w;
 
 	dma_device_init(&config.device, "default");
-	for (unsigned int i = 0; i < DMA_MAX_WINDOWS && fdt_dma_window(&root, i, &w) == 0; i++) {
-		config.device.window[i] = (struct dma_window){w.cpu, w.bus, w.size};
-		config.device.nwindows = i + 1;
-	}
 	if (!config.can_change_attr && arch_mmu_has_noncached() && any_noncoherent())
 		reserve_pool(&config);
 	dma_init(&config);

@@ -119,7 +119,7 @@ volatile void *io_map(phys_addr_t addr, size_t nbytes)
 	if (size >= IO_BIG) /* alike modulo the block size, so that blocks can be used */
 		va = ((va + IO_BIG - 1) & ~(IO_BIG - 1)) + (pa & (IO_BIG - 1));
 	if (size > ARCH_KERNEL_BASE - va - MM_PAGE_SIZE ||
-	    arch_mmu_map(va, pa, size, ARCH_PROT_R | ARCH_PROT_W, ARCH_MEM_DEVICE) < 0) {
+	    memory_map_at(va, pa, size, ARCH_PROT_R | ARCH_PROT_W, ARCH_MEM_DEVICE) < 0) {
 		log_error("io_map: cannot map 0x%lx, %zu bytes", addr.value, nbytes);
 		return NULL;
 	}

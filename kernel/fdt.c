@@ -816,6 +816,11 @@ static int range_at(const struct fdt_node *bus, struct fdt_value v, uint32_t i,
 	return FDT_OK;
 }
 
+static inline bool wraps(uint64_t base, uint64_t size)
+{
+	return size && base + (size - 1) < base;
+}
+
 /* One level up, through the table v of `bus`. An empty table says that nothing changes. */
 static int translate_once(const struct fdt_node *bus, struct fdt_value v, uint64_t *addr,
 			  uint64_t size)
@@ -830,6 +835,8 @@ static int translate_once(const struct fdt_node *bus, struct fdt_value v, uint64
 			continue;
 		if (size > r.size - (*addr - r.child))
 			return FDT_NO_TRANSLATION;
+		if (wraps(r.cpu.value, r.size))
+			return FDT_BAD_VALUE;
 		*addr = *addr - r.child + r.cpu.value;
 		return FDT_OK;
 	}
@@ -851,11 +858,6 @@ static int translate(struct fdt_node bus, const char *table, bool required, uint
 			return err;
 	}
 	return FDT_OK;
-}
-
-static inline bool wraps(uint64_t base, uint64_t size)
-{
-	return size && base + (size - 1) < base;
 }
 
 int fdt_reg(const struct fdt_node *n, uint32_t i, phys_addr_t *base, uint64_t *size)

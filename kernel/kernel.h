@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+#include <arch/arch.h>
 #include <kernel/fdt.h>
 #include <kernel/memmap.h>
 
@@ -20,6 +21,14 @@ void log_break_lock(void);
 void memory_init_tables(uint64_t fdt_pa);
 void memory_init(uint64_t fdt_pa);
 struct memmap *memory_map(void);
+
+/*
+ * memory.c: arch_mmu_map and arch_mmu_protect under the lock of the page tables. Any context.
+ * Tables come from the page allocator, whose lock is taken under that one.
+ */
+int memory_map_at(uintptr_t va, uint64_t pa, size_t nbytes, unsigned int prot,
+		  enum arch_memtype type);
+int memory_protect(uintptr_t va, size_t nbytes, unsigned int prot, enum arch_memtype type);
 
 /* irq.c: let every controller deliver what is pending. */
 void irq_handle_external(void);

@@ -116,7 +116,8 @@ void kernel_main(const void *fdt_va, uint64_t fdt_pa)
 	say_hello();
 	memory_init(fdt_pa);			 /* linear map, global allocator */
 	driver_probe_all(&tree, DRIVER_IRQCHIP); /* interrupt controllers */
-	time_init();				 /* no alarm is set; the timer itself is a device */
+	time_init();				 /* no alarm is set */
+	driver_probe_all(&tree, DRIVER_TIMER);	 /* before any device is waited for */
 	arch_irq_enable();
 	dma_setup();				/* what devices see of memory */
 	driver_probe_all(&tree, DRIVER_DEVICE); /* disks, power */

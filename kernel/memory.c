@@ -68,12 +68,33 @@ void memory_init_tables(uint64_t fdt_pa)
 	arch_mmu_switch();
 }
 
+static struct spinlock tables_lock;
+
+int memory_map_at(uintptr_t va, uint64_t pa, size_t nbytes, unsigned int prot,
+		  enum arch_memtype type)
+{
+	unsigned long state = spin_lock(&tables_lock);
+	int e = arch_mmu_map(va, pa, nbytes, prot, type);
+
+	spin_unlock(&tables_lock, state);
+	return e;
+}
+
+int memory_protect(uintptr_t va, size_t nbytes, unsigned int prot, enum arch_memtype type)
+{
+	unsigned long state = spin_lock(&tables_lock);
+	int e = arch_mmu_protect(va, nbytes, prot, type);
+
+	spin_unlock(&tables_lock, state);
+	return e;
+}
+
 static void map_range(struct mem_range r)
 {
 	uintptr_t va = (uintptr_t)arch_phys_to_virt(r.start.value);
 
-	if (arch_mmu_map(va, r.start.value, r.end.value - r.start.value, ARCH_PROT_R | ARCH_PROT_W,
-			 ARCH_MEM_NORMAL) < 0)
+	if (memory_map_at(va, r.start.value, r.end.value - r.start.value, ARCH_PROT_R | ARCH_PROT_W,
+			  ARCH_MEM_NORMAL) < 0)
 		panic("memory: cannot map 0x%lx", r.start.value);
 }
 
@@ -88,8 +109,8 @@ static void protect_image_alias(void)
 	uint64_t pa = arch_virt_to_phys(__image_start);
 	size_t nbytes = (size_t)(__rodata_end - __image_start);
 
-	if (arch_mmu_protect((uintptr_t)arch_phys_to_virt(pa), nbytes, ARCH_PROT_R,
-			     ARCH_MEM_NORMAL) < 0)
+	if (memory_protect((uintptr_t)arch_phys_to_virt(pa), nbytes, ARCH_PROT_R, ARCH_MEM_NORMAL) <
+	    0)
 		panic("memory: cannot protect the image in the linear map");
 }
 

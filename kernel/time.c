@@ -121,7 +121,7 @@ static const char *const arm_timer_names[] = {"arm,armv8-timer", NULL};
 DRIVER(arm_timer) = {
 	.name = "arm_timer",
 	.compatible = arm_timer_names,
-	.stage = DRIVER_DEVICE,
+	.stage = DRIVER_TIMER,
 	.probe = arm_timer_probe,
 };
 

@@ -66,6 +66,13 @@ def noncoherent_tree():
     return dataclasses.replace(run, extra=own_tree(run, "noncoherent", (["/soc", "dma-noncoherent"],)))
 
 
+def narrow_tree():
+    """The same, with RAM above 4 GiB that the disks do not reach: the pool must lie below."""
+    run = cell("riscv64", cpu="rv64,svpbmt=true", mem="6G", expect=("pool of .* KiB, not cached",))
+    return dataclasses.replace(run, extra=own_tree(
+        run, "narrow", (["/soc", "dma-noncoherent"],), ("-t", "x", ["/soc", "dma-ranges", *"000010"])))
+
+
 # The first two of QEMU's slots, where the disks are, and a line that nothing is wired to.
 LOST_IRQ = {"riscv64": (("/soc/virtio_mmio@10008000", "/soc/virtio_mmio@10007000"), ("60",)),
             "aarch64": (("/virtio_mmio@a003e00", "/virtio_mmio@a003c00"), ("0", "100", "1"))}
@@ -123,6 +130,7 @@ def cells():
     c["riscv64 Sv48"] = cell("riscv64", variant="-sv48")
     c["riscv64 svpbmt"] = cell("riscv64", cpu="rv64,svpbmt=true")
     c["riscv64 svpbmt, not coherent"] = noncoherent_tree
+    c["riscv64 svpbmt, 32 bits reach"] = narrow_tree
     c["riscv64 sifive_u"] = cell("riscv64", machine="sifive_u", smp=2, mem="256M", disks=0, powers_off=False)
     for cpu in ("cortex-a57", "cortex-a72", "max"):
         c["aarch64 " + cpu] = cell("aarch64", cpu=cpu)

@@ -295,7 +295,7 @@ static void acquire(struct virtio_blk *b)
 {
 	while (__atomic_exchange_n(&b->busy, 1, __ATOMIC_ACQUIRE))
 		arch_relax();
-	if (b->config_changed && read_capacity(b) < 0)
+	if (!b->dead && b->config_changed && read_capacity(b) < 0)
 		recover(b, BLK_BROKEN);
 }
 

@@ -196,18 +196,25 @@ static const struct virtio_transport_ops mmio_ops = {
 
 /* --- Finding devices ------------------------------------------------------- */
 
-static void describe_dma(struct dma_device *dma, const struct fdt_node *node, bool legacy)
+/* Negative: it cannot be told what the device sees of memory. */
+static int describe_dma(struct dma_device *dma, const struct fdt_node *node, bool legacy)
 {
 	struct fdt_dma_window w;
+	unsigned int i;
+	int e = 0;
 
 	dma_device_init(dma, fdt_name(node));
 	dma->coherent = fdt_dma_coherent(node, ARCH_DMA_COHERENT_BY_DEFAULT);
 	if (legacy)
 		dma->mask = LEGACY_MASK;
-	for (unsigned int i = 0; i < DMA_MAX_WINDOWS && fdt_dma_window(node, i, &w) == 0; i++) {
+	for (i = 0; i < DMA_MAX_WINDOWS && !(e = fdt_dma_window(node, i, &w)); i++) {
 		dma->window[i] = (struct dma_window){w.cpu, w.bus, w.size};
 		dma->nwindows = i + 1;
 	}
+	if (!e || (e == FDT_NOT_FOUND && i))
+		return 0;
+	log_warn("%s: dma-ranges cannot be read (error %d)", fdt_name(node), e);
+	return e;
 }
 
 /* Is there a device of ours behind the registers? */
@@ -248,7 +255,8 @@ static int start(struct virtio_mmio *m, const struct fdt_node *node)
 	t->answer_ms = VIRTIO_ANSWER_MS;
 	if (!is_present(t))
 		return -1;
-	describe_dma(&t->dma, node, t->legacy);
+	if (describe_dma(&t->dma, node, t->legacy) < 0)
+		return -1;
 	return virtio_probe(t);
 }
 

@@ -37,18 +37,13 @@ static inline phys_addr_t mm_port_virt_to_phys(virt_addr_t va)
 	return (phys_addr_t){arch_virt_to_phys(virt_ptr(va))};
 }
 
-static inline int mm_port_set_attr(virt_addr_t va, size_t npages, enum mm_attr attr)
-{
-	return arch_mmu_protect(va.value, npages * MM_PAGE_SIZE, ARCH_PROT_R | ARCH_PROT_W,
-				attr == MM_ATTR_NONCACHED ? ARCH_MEM_NONCACHED : ARCH_MEM_NORMAL);
-}
-
 static inline int mm_port_cache_flush(virt_addr_t va, size_t nbytes)
 {
 	return arch_cache_flush(va.value, nbytes);
 }
 
-/* In kernel/mm_port.c, behind the log. */
+/* In kernel/mm_port.c, behind the lock of the page tables, and behind the log. */
+int mm_port_set_attr(virt_addr_t va, size_t npages, enum mm_attr attr);
 __attribute__((format(printf, 2, 3))) void mm_port_log(enum mm_log_level level, const char *fmt,
 						       ...);
 

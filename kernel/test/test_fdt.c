@@ -131,6 +131,33 @@ SELFTEST(fdt, header)
 	CHECK(!strcmp(fdt_error_text(-1000), "unknown error"));
 }
 
+/* A table that leads beyond the last address leads nowhere, and not to the first ones. */
+SELFTEST(fdt, ranges_that_wrap)
+{
+	uint8_t *blob = selftest_memory(BUILD_SIZE);
+	struct fdt_build b;
+	struct fdt fdt;
+	struct fdt_node n;
+	phys_addr_t base;
+	uint64_t bytes;
+
+	CHECK(blob);
+	b = build_start(blob);
+	build_root(&b);
+	build_node(&b, "soc");
+	build_u32(&b, "#address-cells", 1);
+	build_u32(&b, "#size-cells", 1);
+	build_cells(&b, "ranges", CELLS(0, UINT32_MAX, 0xfffff000, 0x10000));
+	build_node(&b, "device@2000");
+	build_cells(&b, "reg", CELLS(0x2000, 0x100));
+	build_end_node(&b);
+	build_end_node(&b);
+	build_end_node(&b);
+	CHECK(fdt_open(&fdt, blob, build_finish(&b)) == FDT_OK);
+	CHECK(!fdt_find_path(&fdt, "/soc/device@2000", &n));
+	CHECK(fdt_reg(&n, 0, &base, &bytes) == FDT_BAD_VALUE);
+}
+
 /* Whatever word of the tree is overwritten, with whatever: no crash, and walks end. */
 SELFTEST(fdt, smashed)
 {

@@ -92,7 +92,7 @@ enum alloc_result dma_dealloc_coherent(struct dma_device *dev, struct dma_info i
 void dma_trim(void);
 
 /*
- * Addresses through the default device's windows (dma-ranges); a device's own with dma_*.
+ * Addresses through the default device's windows; a device's own with dma_*.
  * DMA_NO_ADDRESS, or false, for what lies in no window or beyond the mask.
  */
 bus_addr_t phys_to_bus(phys_addr_t pa);

@@ -14,6 +14,7 @@
 enum driver_stage {
 	DRIVER_CONSOLE, /* serial lines, before there is memory to allocate */
 	DRIVER_IRQCHIP, /* interrupt controllers */
+	DRIVER_TIMER,	/* what ends a wait, if it is an interrupt of these */
 	DRIVER_DEVICE,	/* everything else; interrupts, timer and DMA work */
 };
 

@@ -21,7 +21,7 @@ void timer_arm(uint64_t at_ns, void (*fn)(void));
  */
 void timer_wake_by(uint64_t at_ns);
 
-/* Does the timer interrupt arrive? Known after time_init. */
+/* How many timer interrupts came. */
 uint64_t timer_interrupts(void);
 
 #endif
