@@ -113,7 +113,7 @@ static __attribute__((noinline)) bool piece_switch(struct byte_buddy *h, uintptr
 	struct buddy_piece *piece = *seen;
 
 	if (!piece || !piece_has(piece, addr)) {
-		piece = buddy_piece_search(h, addr);
+		piece = byte_buddy_piece_search(h, addr);
 		if (!piece)
 			return false;
 		*seen = piece;
@@ -136,7 +136,7 @@ static void piece_forget(struct byte_buddy *h, const struct buddy_piece *piece)
 /* Pre: it is in one. */
 static inline struct buddy_piece *piece_of(struct byte_buddy *h, uintptr_t addr)
 {
-	return likely(addr - h->first < h->span) ? h->recent : buddy_piece_search(h, addr);
+	return likely(addr - h->first < h->span) ? h->recent : byte_buddy_piece_search(h, addr);
 }
 
 /* Make the piece that an address is in the recent one; false when there is none. */
@@ -727,7 +727,7 @@ static void quarantine_evict(struct byte_buddy *h, unsigned int slot)
 	if (!addr)
 		return;
 	piece_select(h, addr);
-	units = buddy_block_at(h->recent, addr).units;
+	units = byte_buddy_block_at(h->recent, addr).units;
 	poison_verify(addr, units << UNIT_SHIFT);
 	poison_set(addr, units << UNIT_SHIFT);
 	h->held[slot] = 0;
@@ -803,7 +803,7 @@ static inline void audit(struct byte_buddy *h)
 
 	if (MM_HARDEN < 3 || ++h->tick % AUDIT_PERIOD)
 		return;
-	broken = buddy_check(&h->base);
+	broken = byte_buddy_check(&h->base);
 	if (broken)
 		report(MM_FAULT_CORRUPT, broken);
 }
@@ -931,14 +931,14 @@ static struct buddy_piece *piece_lay(struct byte_buddy *h, void *start, size_t n
 static enum alloc_result buddy_add_memory(struct byte_alloc *a, void *start, size_t nbytes)
 {
 	struct byte_buddy *h = buddy_of(a);
-	struct buddy_piece *piece = buddy_piece_from(h, (uintptr_t)start);
+	struct buddy_piece *piece = byte_buddy_piece_from(h, (uintptr_t)start);
 
 	if (piece && (uintptr_t)piece->start < (uintptr_t)start + nbytes)
 		return ALLOC_MEMORY_OVERLAP;
 	piece = piece_lay(h, start, nbytes);
 	if (!piece)
 		return ALLOC_INVALID_PARAM;
-	buddy_tree_insert(&h->pieces, piece);
+	byte_buddy_tree_insert(&h->pieces, piece);
 	h->empty_pieces++;
 	poison_set(piece->first, piece->end - piece->first);
 	return ALLOC_OK;
@@ -987,11 +987,11 @@ static bool buddy_take_free(struct byte_alloc *a, void **start, size_t *nbytes)
 		merge_all(h);
 	if (!h->empty_pieces)
 		return false;
-	piece = buddy_piece_from(h, 0);
+	piece = byte_buddy_piece_from(h, 0);
 	while (piece->live_units)
 		piece = piece_next(h, piece);
 	nodes_unlink(h, piece, piece->top, piece->first);
-	buddy_tree_remove(&h->pieces, piece);
+	byte_buddy_tree_remove(&h->pieces, piece);
 	h->empty_pieces--;
 	piece_forget(h, piece);
 	*start = piece->start;
@@ -1030,7 +1030,7 @@ static bool find_spot_hard(struct byte_buddy *h, unsigned int least, size_t unit
 	if (h->base.in_parts)
 		return false;
 	merge_all(h);
-	return find_spot(h, least, s) || buddy_find_tight(h, units, align, s);
+	return find_spot(h, least, s) || byte_buddy_find_tight(h, units, align, s);
 }
 
 static inline unsigned int refill_for(unsigned int length, unsigned int units)
@@ -1161,13 +1161,13 @@ look_at_claim(struct byte_buddy *h, uintptr_t addr, size_t size, size_t align)
 
 	if (addr & (UNIT - 1))
 		return MM_FAULT_MISALIGNED;
-	b = buddy_block_at(h->recent, addr);
+	b = byte_buddy_block_at(h->recent, addr);
 	if (b.state == BLOCK_FREE || b.state == BLOCK_PARKED || quarantined(h, addr) ||
 	    is_parked(h, addr, b.units))
 		return MM_FAULT_DOUBLE_FREE;
 	if (b.state == BLOCK_INSIDE)
-		return buddy_inside_parked(h->recent, addr) ? MM_FAULT_DOUBLE_FREE
-							    : MM_FAULT_FOREIGN;
+		return byte_buddy_inside_parked(h->recent, addr) ? MM_FAULT_DOUBLE_FREE
+								 : MM_FAULT_FOREIGN;
 	if (b.units != units_for(size) || (addr & (align - 1)))
 		return MM_FAULT_WRONG_LAYOUT;
 	return MM_HARDEN >= 2 ? canary_check(addr, b.units, size) : MM_FAULT_NONE;
@@ -1285,7 +1285,7 @@ static unsigned int covering_level(const struct buddy_piece *piece, uintptr_t ad
 		if (!is_split(m, i))
 			return BUDDY_LEVELS;
 	}
-	return buddy_block_fits(piece, addr, units) ? want : BUDDY_LEVELS;
+	return byte_buddy_block_fits(piece, addr, units) ? want : BUDDY_LEVELS;
 }
 
 /* Free it, and take it again with the other length if that fits. Nothing is written to the block.
@@ -1327,12 +1327,12 @@ static size_t buddy_block_size(const struct byte_alloc *a, const void *p)
 {
 	const struct byte_buddy *h = const_buddy_of(a);
 	uintptr_t addr = (uintptr_t)p;
-	const struct buddy_piece *piece = buddy_piece_search(h, addr);
+	const struct buddy_piece *piece = byte_buddy_piece_search(h, addr);
 	struct block b;
 
 	if (!piece || (addr & (UNIT - 1)) || quarantined(h, addr))
 		return 0;
-	b = buddy_block_at(piece, addr);
+	b = byte_buddy_block_at(piece, addr);
 	if (is_parked(h, addr, b.units))
 		return 0;
 	return b.state == BLOCK_LIVE ? (b.units << UNIT_SHIFT) - TAIL_BYTES : 0;
@@ -1343,7 +1343,7 @@ static size_t buddy_total_bytes(const struct byte_alloc *a)
 	const struct byte_buddy *h = const_buddy_of(a);
 	size_t total = 0;
 
-	for (const struct buddy_piece *p = buddy_piece_from(h, 0); p; p = piece_next(h, p))
+	for (const struct buddy_piece *p = byte_buddy_piece_from(h, 0); p; p = piece_next(h, p))
 		total += p->nbytes;
 	return total;
 }
@@ -1353,7 +1353,7 @@ static size_t buddy_used_bytes(const struct byte_alloc *a)
 	const struct byte_buddy *h = const_buddy_of(a);
 	size_t used = 0;
 
-	for (const struct buddy_piece *p = buddy_piece_from(h, 0); p; p = piece_next(h, p))
+	for (const struct buddy_piece *p = byte_buddy_piece_from(h, 0); p; p = piece_next(h, p))
 		used += p->live_units << UNIT_SHIFT;
 	return used - parked_bytes(h) - h->held_bytes;
 }
@@ -1363,7 +1363,7 @@ static size_t buddy_available_bytes(const struct byte_alloc *a)
 	const struct byte_buddy *h = const_buddy_of(a);
 	size_t usable = 0;
 
-	for (const struct buddy_piece *p = buddy_piece_from(h, 0); p; p = piece_next(h, p))
+	for (const struct buddy_piece *p = byte_buddy_piece_from(h, 0); p; p = piece_next(h, p))
 		usable += p->end - p->first;
 	return usable - buddy_used_bytes(a);
 }
@@ -1382,6 +1382,6 @@ const struct byte_ops byte_buddy_ops = {
 	.total_bytes = buddy_total_bytes,
 	.used_bytes = buddy_used_bytes,
 	.available_bytes = buddy_available_bytes,
-	.walk = buddy_walk,
-	.check = buddy_check,
+	.walk = byte_buddy_walk,
+	.check = byte_buddy_check,
 };

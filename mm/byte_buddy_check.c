@@ -2,18 +2,18 @@
 /* The buddy engine: a walk over all blocks, and a check of every invariant of its nodes. */
 #include "byte_buddy_nodes.h"
 
-const void *buddy_check(const struct byte_alloc *a);
+const void *byte_buddy_check(const struct byte_alloc *a);
 
-void buddy_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx)
+void byte_buddy_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx)
 {
 	const struct byte_buddy *h = const_buddy_of(a);
 
-	for (const struct buddy_piece *p = buddy_piece_from(h, 0); p; p = piece_next(h, p)) {
+	for (const struct buddy_piece *p = byte_buddy_piece_from(h, 0); p; p = piece_next(h, p)) {
 		uintptr_t addr = p->first;
 		struct block b;
 
 		for (; addr < p->end; addr += b.units << UNIT_SHIFT) {
-			b = buddy_block_at(p, addr);
+			b = byte_buddy_block_at(p, addr);
 			if (!b.units)
 				break;
 			fn(ctx, (const void *)addr, b.units << UNIT_SHIFT,
@@ -27,7 +27,7 @@ void buddy_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx)
 static bool link_readable(const struct byte_buddy *h, const struct buddy_link *b)
 {
 	uintptr_t at = (uintptr_t)b;
-	const struct buddy_piece *piece = buddy_piece_from(h, at);
+	const struct buddy_piece *piece = byte_buddy_piece_from(h, at);
 
 	return piece && !(at & (_Alignof(struct buddy_link) - 1)) && at > (uintptr_t)piece &&
 	       at <= piece->first - sizeof(*b);
@@ -173,7 +173,7 @@ static const void *blocks_check(const struct byte_buddy *h, const struct buddy_p
 	size_t live = 0;
 
 	while (addr < piece->end) {
-		struct block b = buddy_block_at(piece, addr);
+		struct block b = byte_buddy_block_at(piece, addr);
 		size_t nbytes = b.units << UNIT_SHIFT;
 
 		if (!b.units || nbytes > piece->end - addr)
@@ -196,11 +196,11 @@ static const void *parked_check(const struct byte_buddy *h, size_t *nparked)
 	for (size_t units = 1; units < BUDDY_PARKED_UNITS; units++) {
 		for (const uintptr_t *run = parked_top(h, units); *run; run++) {
 			uintptr_t addr = *run;
-			const struct buddy_piece *piece = buddy_piece_search(h, addr);
+			const struct buddy_piece *piece = byte_buddy_piece_search(h, addr);
 			struct block b = {BLOCK_FREE, 0};
 
 			if (piece)
-				b = buddy_block_at(piece, addr);
+				b = byte_buddy_block_at(piece, addr);
 			if (b.state != (is_marked(units) ? BLOCK_PARKED : BLOCK_LIVE) ||
 			    b.units != units)
 				return run;
@@ -215,7 +215,7 @@ static const void *pending_check(const struct byte_buddy *h)
 {
 	for (unsigned int i = 0; i < BUDDY_PENDING; i++) {
 		uintptr_t addr = h->pending[i];
-		const struct buddy_piece *piece = buddy_piece_search(h, addr);
+		const struct buddy_piece *piece = byte_buddy_piece_search(h, addr);
 		unsigned int level;
 
 		if (!addr)
@@ -246,13 +246,13 @@ static const void *lists_check(const struct byte_buddy *h, size_t linked)
 	return n == linked ? NULL : h->lists;
 }
 
-const void *buddy_check(const struct byte_alloc *a)
+const void *byte_buddy_check(const struct byte_alloc *a)
 {
 	const struct byte_buddy *h = const_buddy_of(a);
 	size_t nparked = 0, linked = 0, empty = 0;
 	const void *broken = NULL;
 
-	for (const struct buddy_piece *p = buddy_piece_from(h, 0); p && !broken;
+	for (const struct buddy_piece *p = byte_buddy_piece_from(h, 0); p && !broken;
 	     p = piece_next(h, p)) {
 		broken = node_check(h, p, p->top, p->first, &linked);
 		if (!broken)

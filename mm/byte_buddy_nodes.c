@@ -15,7 +15,7 @@ static inline uint64_t priority(const struct buddy_piece *piece)
 	return (uint64_t)(uintptr_t)piece * 0x9e3779b97f4a7c15u;
 }
 
-void buddy_tree_insert(struct buddy_piece **at, struct buddy_piece *piece)
+void byte_buddy_tree_insert(struct buddy_piece **at, struct buddy_piece *piece)
 {
 	struct buddy_piece **left = &piece->left, **right = &piece->right;
 	struct buddy_piece *p;
@@ -38,7 +38,7 @@ void buddy_tree_insert(struct buddy_piece **at, struct buddy_piece *piece)
 	*left = *right = NULL;
 }
 
-void buddy_tree_remove(struct buddy_piece **at, struct buddy_piece *piece)
+void byte_buddy_tree_remove(struct buddy_piece **at, struct buddy_piece *piece)
 {
 	struct buddy_piece *left = piece->left, *right = piece->right;
 
@@ -58,7 +58,7 @@ void buddy_tree_remove(struct buddy_piece **at, struct buddy_piece *piece)
 	*at = left ? left : right;
 }
 
-struct buddy_piece *buddy_piece_from(const struct byte_buddy *h, uintptr_t addr)
+struct buddy_piece *byte_buddy_piece_from(const struct byte_buddy *h, uintptr_t addr)
 {
 	struct buddy_piece *piece = h->pieces, *found = NULL;
 
@@ -72,16 +72,16 @@ struct buddy_piece *buddy_piece_from(const struct byte_buddy *h, uintptr_t addr)
 	return found;
 }
 
-struct buddy_piece *buddy_piece_search(const struct byte_buddy *h, uintptr_t addr)
+struct buddy_piece *byte_buddy_piece_search(const struct byte_buddy *h, uintptr_t addr)
 {
-	struct buddy_piece *piece = buddy_piece_from(h, addr);
+	struct buddy_piece *piece = byte_buddy_piece_from(h, addr);
 
 	return piece && piece_has(piece, addr) ? piece : NULL;
 }
 
 /* --- What is at an address -------------------------------------------------- */
 
-size_t buddy_live_units(const struct buddy_piece *piece, unsigned int level, uintptr_t addr)
+size_t byte_buddy_live_units(const struct buddy_piece *piece, unsigned int level, uintptr_t addr)
 {
 	const struct marks *m = marks_of(piece, level, addr);
 	unsigned int i = child_index(level, addr);
@@ -108,7 +108,7 @@ static size_t free_units(const struct marks *m, unsigned int level, unsigned int
 	return (size_t)(other ? mm_ctz(other) : NODE_CHILDREN - i) << level_shift(level);
 }
 
-struct block buddy_block_at(const struct buddy_piece *piece, uintptr_t addr)
+struct block byte_buddy_block_at(const struct buddy_piece *piece, uintptr_t addr)
 {
 	unsigned int level = piece->top;
 	const struct marks *m = marks_of(piece, level, addr);
@@ -119,15 +119,15 @@ struct block buddy_block_at(const struct buddy_piece *piece, uintptr_t addr)
 		i = child_index(level, addr);
 	}
 	if (is_split(m, i))
-		return (struct block){BLOCK_PARKED, buddy_live_units(piece, level, addr)};
+		return (struct block){BLOCK_PARKED, byte_buddy_live_units(piece, level, addr)};
 	if (starts_live(m, i) && !(addr & (child_bytes(level) - 1)))
-		return (struct block){BLOCK_LIVE, buddy_live_units(piece, level, addr)};
+		return (struct block){BLOCK_LIVE, byte_buddy_live_units(piece, level, addr)};
 	if (free_children(m) >> i & 1)
 		return (struct block){BLOCK_FREE, free_units(m, level, i)};
 	return (struct block){BLOCK_INSIDE, 0};
 }
 
-bool buddy_inside_parked(const struct buddy_piece *piece, uintptr_t addr)
+bool byte_buddy_inside_parked(const struct buddy_piece *piece, uintptr_t addr)
 {
 	unsigned int bit = child_index(0, addr);
 	const struct marks *g = granule_of(piece, addr);
@@ -160,7 +160,7 @@ static bool front_is_free(const struct buddy_piece *piece, unsigned int level, u
 	}
 }
 
-bool buddy_block_fits(const struct buddy_piece *piece, uintptr_t addr, size_t units)
+bool byte_buddy_block_fits(const struct buddy_piece *piece, uintptr_t addr, size_t units)
 {
 	unsigned int level = level_for(units);
 	const struct marks *m = marks_of(piece, level, addr);
@@ -197,7 +197,7 @@ static bool tight_in_node(struct spot *s, size_t units, size_t align)
 
 	for (; left; left &= left - 1) {
 		s->addr = child_addr(s->level, base, mm_ctz(left));
-		if (!(s->addr & (align - 1)) && buddy_block_fits(s->piece, s->addr, units))
+		if (!(s->addr & (align - 1)) && byte_buddy_block_fits(s->piece, s->addr, units))
 			return true;
 	}
 	return false;
@@ -225,7 +225,7 @@ static bool tight_in_link(struct spot *s, unsigned int list, const struct buddy_
 	return false;
 }
 
-bool buddy_find_tight(const struct byte_buddy *h, size_t units, size_t align, struct spot *s)
+bool byte_buddy_find_tight(const struct byte_buddy *h, size_t units, size_t align, struct spot *s)
 {
 	unsigned int level = level_for(units);
 	unsigned int n = whole_children(level, units);

@@ -253,19 +253,20 @@ static inline unsigned int class_of(uint64_t free)
 
 /* --- Pieces of memory ------------------------------------------------------- */
 
-/* The first piece that ends behind this address; so buddy_piece_from(h, 0) is the first of all. */
-struct buddy_piece *buddy_piece_from(const struct byte_buddy *h, uintptr_t addr);
+/* The first piece that ends behind this address; so byte_buddy_piece_from(h, 0) is the first of
+ * all. */
+struct buddy_piece *byte_buddy_piece_from(const struct byte_buddy *h, uintptr_t addr);
 
 /* The piece with this address in what it can hand out, or NULL. */
-struct buddy_piece *buddy_piece_search(const struct byte_buddy *h, uintptr_t addr);
+struct buddy_piece *byte_buddy_piece_search(const struct byte_buddy *h, uintptr_t addr);
 
-void buddy_tree_insert(struct buddy_piece **at, struct buddy_piece *piece);
-void buddy_tree_remove(struct buddy_piece **at, struct buddy_piece *piece);
+void byte_buddy_tree_insert(struct buddy_piece **at, struct buddy_piece *piece);
+void byte_buddy_tree_remove(struct buddy_piece **at, struct buddy_piece *piece);
 
 static inline struct buddy_piece *piece_next(const struct byte_buddy *h,
 					     const struct buddy_piece *piece)
 {
-	return buddy_piece_from(h, (uintptr_t)piece->start + piece->nbytes);
+	return byte_buddy_piece_from(h, (uintptr_t)piece->start + piece->nbytes);
 }
 
 static inline bool piece_has(const struct buddy_piece *piece, uintptr_t addr)
@@ -414,23 +415,23 @@ struct block {
 };
 
 /* The length of a live block that starts with the i-th child. */
-size_t buddy_live_units(const struct buddy_piece *piece, unsigned int level, uintptr_t addr);
+size_t byte_buddy_live_units(const struct buddy_piece *piece, unsigned int level, uintptr_t addr);
 
 /* Pre: a unit's address in the piece. Units only when a block or a run starts there. */
-struct block buddy_block_at(const struct buddy_piece *piece, uintptr_t addr);
+struct block byte_buddy_block_at(const struct buddy_piece *piece, uintptr_t addr);
 
 /* Is the address in a parked run, behind its start? */
-bool buddy_inside_parked(const struct buddy_piece *piece, uintptr_t addr);
+bool byte_buddy_inside_parked(const struct buddy_piece *piece, uintptr_t addr);
 
 /* Can a block lie at a child of a node of its level? Its last part may go to a split child. */
-bool buddy_block_fits(const struct buddy_piece *piece, uintptr_t addr, size_t units);
+bool byte_buddy_block_fits(const struct buddy_piece *piece, uintptr_t addr, size_t units);
 
 /*
  * Before a request above 64 units fails: some nodes may have place for it that is not aligned to
  * its size, or where its last part goes to a child that is split already. Any run of n children
  * has an aligned one of a half of that in it, which is where the search starts.
  */
-bool buddy_find_tight(const struct byte_buddy *h, size_t units, size_t align, struct spot *s);
+bool byte_buddy_find_tight(const struct byte_buddy *h, size_t units, size_t align, struct spot *s);
 
 static inline bool poison_intact(uintptr_t addr, size_t nbytes)
 {
@@ -471,7 +472,7 @@ static inline bool quarantined(const struct byte_buddy *h, uintptr_t addr)
 
 /* --- byte_buddy_check.c --- */
 
-const void *buddy_check(const struct byte_alloc *a);
-void buddy_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx);
+const void *byte_buddy_check(const struct byte_alloc *a);
+void byte_buddy_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx);
 
 #endif

@@ -95,7 +95,7 @@
 /* So sure that the compiler keeps a branch where it could compute both ways. */
 #define unlikely(x) __builtin_expect_with_probability(!!(x), 0, 0.999)
 
-const struct slab_class slab_classes[] = {
+const struct slab_class byte_slab_classes[] = {
 	{16, 1},   {24, 1},   {32, 1},	 {40, 1},   {48, 1},   {56, 1},	  {64, 1},   {72, 1},
 	{80, 1},   {88, 2},   {96, 2},	 {104, 1},  {112, 2},  {120, 1},  {128, 1},  {144, 1},
 	{160, 2},  {176, 1},  {192, 1},	 {208, 2},  {224, 1},  {240, 1},  {256, 1},  {288, 1},
@@ -107,7 +107,7 @@ const struct slab_class slab_classes[] = {
 
 _Static_assert(MM_MAX_CPUS <= 64, "one word has a bit for each CPU");
 _Static_assert(sizeof(union slab_cpu_room) == 2048, "a CPU fits into its room");
-_Static_assert(sizeof(slab_classes) / sizeof(slab_classes[0]) == NCLASSES,
+_Static_assert(sizeof(byte_slab_classes) / sizeof(byte_slab_classes[0]) == NCLASSES,
 	       "the header knows how many");
 
 /* What a CPU has that has nothing: every path finds it empty. Never written. */
@@ -121,7 +121,7 @@ static inline struct byte_slab *slab_of(struct byte_alloc *a)
 /* The smallest size of a class, less one. */
 static uint32_t class_start(size_t class)
 {
-	return class ? slab_classes[class - 1].size : 0;
+	return class ? byte_slab_classes[class - 1].size : 0;
 }
 
 static void set_owner(struct slab *s, unsigned int owner)
@@ -380,7 +380,7 @@ static void activate(const struct byte_slab *a, struct slab_cpu *c, struct slab 
 	set_state(s, SLAB_ACTIVE);
 	s->left = NEVER;
 	c->active[s->class] = s;
-	if (MM_HARDEN >= 3 && slab_list_length(a, s) == BROKEN)
+	if (MM_HARDEN >= 3 && byte_slab_list_length(a, s) == BROKEN)
 		isolate(c, s);
 }
 
@@ -576,7 +576,8 @@ static __attribute__((noinline)) void *alloc_own(struct byte_slab *a, struct sla
 /* The more slabs of a class a CPU has, the larger is the next one: up to 16 pages. */
 static size_t pages_of_next(const struct slab_cpu *c, size_t class)
 {
-	size_t n = slab_classes[class].npages, most = MAX_OBJECTS * slab_classes[class].size;
+	size_t n = byte_slab_classes[class].npages,
+	       most = MAX_OBJECTS * byte_slab_classes[class].size;
 
 	if (most > SLAB_MAX_BYTES)
 		most = SLAB_MAX_BYTES;
@@ -607,7 +608,7 @@ static void collect(struct byte_slab *a, size_t n)
 	struct slab *s;
 
 	while (n-- && (s = take_returned(a, 0)))
-		slab_span_put(a, s);
+		byte_slab_span_put(a, s);
 }
 
 /* Pages for a slab: such as were returned, as they are, or new ones. */
@@ -619,9 +620,9 @@ static struct slab *slab_pages(struct byte_slab *a, size_t npages)
 		return s;
 	if (__atomic_load_n(&a->returned_pages, __ATOMIC_RELAXED) > RETURNED_PAGES)
 		collect(a, 1);
-	s = slab_span_get(a, npages, MM_PAGE_SIZE);
+	s = byte_slab_span_get(a, npages, MM_PAGE_SIZE);
 	if (s)
-		slab_span_index(s);
+		byte_slab_span_index(s);
 	return s;
 }
 
@@ -641,7 +642,7 @@ static uint8_t enough_frees(const struct slab_cpu *c, const struct slab *s)
 static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size_t npages)
 {
 	struct slab *s = slab_pages(a, npages);
-	size_t size = slab_classes[class].size;
+	size_t size = byte_slab_classes[class].size;
 
 	if (!s)
 		return false;
@@ -664,7 +665,7 @@ static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size
 static void give_up_active(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
 	struct slab *s = c->active[class];
-	size_t length = s == &no_slab ? BROKEN : slab_list_length(a, s);
+	size_t length = s == &no_slab ? BROKEN : byte_slab_list_length(a, s);
 
 	if (length == BROKEN || !(length || s->carved < s->count))
 		return;
@@ -774,16 +775,15 @@ static void *alloc_object(struct byte_slab *a, struct slab_cpu *c, size_t class)
 	if (p)
 		return p;
 	if (!slab_new(a, c, class, pages_of_next(c, class)) &&
-	    !slab_new(a, c, class, slab_classes[class].npages)) {
+	    !slab_new(a, c, class, byte_slab_classes[class].npages)) {
 		if (a->base.in_parts)
 			return NULL;
-		if (c->slabs[class] >= SLABS_TO_SPARE)
-			slab_span_each(a, list_idle, c);
+		byte_slab_span_each(a, list_idle, c);
 		trim(a, c);
 		p = alloc_own(a, c, class); /* the trim may have freed objects of the active slab */
 		if (p)
 			return p;
-		slab_new(a, c, class, slab_classes[class].npages);
+		slab_new(a, c, class, byte_slab_classes[class].npages);
 	}
 	return alloc_own(a, c, class);
 }
@@ -802,10 +802,10 @@ static void *alloc_run(struct byte_slab *a, struct slab_cpu *c, size_t size, siz
 	if (align < MM_PAGE_SIZE)
 		align = MM_PAGE_SIZE;
 	collect(a, 1);
-	s = slab_span_get(a, npages, align);
+	s = byte_slab_span_get(a, npages, align);
 	if (unlikely(!s && !a->base.in_parts)) {
 		trim(a, c);
-		s = slab_span_get(a, npages, align);
+		s = byte_slab_span_get(a, npages, align);
 	}
 	return s ? (void *)s->base : NULL;
 }
@@ -820,7 +820,7 @@ static enum mm_fault_kind free_run(struct byte_slab *a, struct slab *s, void *p,
 		return MM_FAULT_WRONG_LAYOUT;
 	if (!canary_intact(a, p, size))
 		return MM_FAULT_OVERFLOW;
-	slab_span_put(a, s);
+	byte_slab_span_put(a, s);
 	return MM_FAULT_NONE;
 }
 
@@ -831,8 +831,8 @@ static bool finish(const struct byte_slab *a, void *p, size_t size, size_t class
 {
 	if (MM_HARDEN < 2)
 		return true;
-	if (class < NCLASSES && !poison_intact(p, slab_classes[class].size)) {
-		report(p, slab_classes[class].size, MM_FAULT_WRITE_AFTER_FREE);
+	if (class < NCLASSES && !poison_intact(p, byte_slab_classes[class].size)) {
+		report(p, byte_slab_classes[class].size, MM_FAULT_WRITE_AFTER_FREE);
 		return false;
 	}
 	set_canary(a, p, size);
@@ -981,7 +981,7 @@ static inline struct slab *look_first(struct slab_cpu *c, const void *p)
 	if (unlikely(!shows(w, p))) {
 		w = c->second;
 		if (!shows(w, p))
-			return &slab_no_page;
+			return &byte_slab_no_page;
 	}
 	return slab_shown(w, p);
 }
@@ -1002,7 +1002,7 @@ static struct slab *look_around(struct byte_slab *a, struct slab_cpu *c, const v
 	while (w < end && !shows(w, p))
 		w++;
 	if (w == end)
-		return &slab_no_page;
+		return &byte_slab_no_page;
 	set_place(c, p, w);
 	return slab_shown(w, p);
 }
@@ -1013,7 +1013,7 @@ bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_
 	struct byte_slab *a = slab_of(base);
 	struct slab_cpu *c = cpu_of(a, cpu);
 	const struct slab_window *w = a->windows[cpu];
-	struct slab *s = unlikely(!shows(w, p)) ? &slab_no_page : slab_shown(w, p);
+	struct slab *s = unlikely(!shows(w, p)) ? &byte_slab_no_page : slab_shown(w, p);
 
 	if (unlikely(MM_HARDEN >= 2 || !may_free(a, s, p, size, align, SLAB_TAG(cpu))))
 		return false;
@@ -1052,7 +1052,7 @@ static enum mm_fault_kind byte_slab_dealloc_local(struct byte_alloc *base, void 
 	if (size > BYTE_SLAB_MAX || !a->secret)
 		return MM_FAULT_KINDS;
 	s = look_first(c, p);
-	if (s == &slab_no_page)
+	if (s == &byte_slab_no_page)
 		s = look_around(a, c, p);
 	if (MM_HARDEN < 2 && may_free(a, s, p, size, align, SLAB_TAG(cpu))) {
 		free_own(a, c, s, p);
@@ -1088,7 +1088,7 @@ static struct slab_window *choose_window(struct byte_slab *a, struct slab_cpu *c
 static void learn(struct byte_slab *a, struct slab_cpu *c, const struct slab_piece *piece,
 		  const void *p)
 {
-	struct slab_window window = slab_window_of(piece, (uintptr_t)p), *w;
+	struct slab_window window = byte_slab_window_of(piece, (uintptr_t)p), *w;
 
 	w = choose_window(a, c, &window);
 	copy_window(w, &window);
@@ -1111,8 +1111,8 @@ static enum mm_fault_kind byte_slab_dealloc(struct byte_alloc *base, void *p, si
 					    size_t align)
 {
 	struct byte_slab *a = slab_of(base);
-	const struct slab_piece *piece = slab_piece_of(a, (uintptr_t)p);
-	struct slab *s = piece ? slab_in(piece, (uintptr_t)p) : &slab_no_page;
+	const struct slab_piece *piece = byte_slab_piece_of(a, (uintptr_t)p);
+	struct slab *s = piece ? slab_in(piece, (uintptr_t)p) : &byte_slab_no_page;
 
 	switch (state_of(s)) {
 	case SLAB_INNER:
@@ -1131,7 +1131,7 @@ static enum mm_fault_kind byte_slab_dealloc(struct byte_alloc *base, void *p, si
 
 static enum alloc_result byte_slab_add_memory(struct byte_alloc *base, void *start, size_t nbytes)
 {
-	return slab_span_add(slab_of(base), start, nbytes);
+	return byte_slab_span_add(slab_of(base), start, nbytes);
 }
 
 static void fill_class_tables(struct byte_slab *a)
@@ -1139,12 +1139,13 @@ static void fill_class_tables(struct byte_slab *a)
 	size_t class = 0;
 
 	for (size_t i = 0; i < BYTE_SLAB_MAX / 8; i++) {
-		if (i * 8 + 8 > slab_classes[class].size)
+		if (i * 8 + 8 > byte_slab_classes[class].size)
 			class ++;
 		a->class_of[i] = (uint8_t) class;
 	}
 	for (class = 0; class < NCLASSES; class ++)
-		a->factor[class] = (uint32_t)(((uint64_t)1 << 32) / slab_classes[class].size + 1);
+		a->factor[class] =
+			(uint32_t)(((uint64_t)1 << 32) / byte_slab_classes[class].size + 1);
 }
 
 static enum alloc_result byte_slab_init(struct byte_alloc *base, void *start, size_t nbytes)
@@ -1163,21 +1164,21 @@ static enum alloc_result byte_slab_init(struct byte_alloc *base, void *start, si
 	}
 	a->secret = mix((uintptr_t)a ^ mix((uintptr_t)start + nbytes)) | 1;
 	fill_class_tables(a);
-	return slab_span_add(a, start, nbytes);
+	return byte_slab_span_add(a, start, nbytes);
 }
 
 static struct slab *slab_at(const struct byte_slab *a, const void *p)
 {
-	const struct slab_piece *piece = slab_piece_of(a, (uintptr_t)p);
+	const struct slab_piece *piece = byte_slab_piece_of(a, (uintptr_t)p);
 
-	return piece ? slab_in(piece, (uintptr_t)p) : &slab_no_page;
+	return piece ? slab_in(piece, (uintptr_t)p) : &byte_slab_no_page;
 }
 
 static bool resize_run(struct byte_slab *a, struct slab *s, size_t npages)
 {
 	if (npages > s->npages)
-		return slab_span_grow(a, s, npages);
-	slab_span_shrink(a, s, npages);
+		return byte_slab_span_grow(a, s, npages);
+	byte_slab_span_shrink(a, s, npages);
 	return true;
 }
 
@@ -1220,8 +1221,8 @@ static size_t span_pages(size_t nbytes, size_t align)
 	size_t last = last_byte(nbytes, align);
 
 	for (size_t class = 0; class < NCLASSES; class ++)
-		if (slab_classes[class].size > last)
-			return slab_classes[class].npages;
+		if (byte_slab_classes[class].size > last)
+			return byte_slab_classes[class].npages;
 	return pages_for(nbytes);
 }
 
@@ -1233,7 +1234,7 @@ static size_t byte_slab_grow_size(const struct byte_alloc *base, size_t size, si
 	(void)base;
 	if (align > MM_PAGE_SIZE)
 		npages += align / MM_PAGE_SIZE - 1;
-	extra = slab_span_overhead(npages + 1 + npages / 32);
+	extra = byte_slab_span_overhead(npages + 1 + npages / 32);
 	return (npages + extra / MM_PAGE_SIZE + 2) * MM_PAGE_SIZE;
 }
 
@@ -1281,7 +1282,7 @@ static bool byte_slab_take_free(struct byte_alloc *base, void **start, size_t *n
 		trim(a, cpu_of(a, cpu));
 		mm_port_unpin(pin, cpu);
 	}
-	return slab_span_take_free(a, start, nbytes);
+	return byte_slab_span_take_free(a, start, nbytes);
 }
 
 static size_t byte_slab_block_size(const struct byte_alloc *base, const void *p)

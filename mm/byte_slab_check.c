@@ -2,7 +2,7 @@
 /* The slab engine: what is in use, a walk over all objects, a check of every invariant. */
 #include "slab_object.h"
 
-size_t slab_list_length(const struct byte_slab *a, const struct slab *s)
+size_t byte_slab_list_length(const struct byte_slab *a, const struct slab *s)
 {
 	uintptr_t link = s->head;
 	size_t n = 0;
@@ -35,7 +35,7 @@ static size_t stack_length(const struct byte_slab *a, const struct slab *s, cons
 /* Objects that are neither on the slab's list nor on its stack. */
 static size_t objects_out(const struct byte_slab *a, const struct slab *s)
 {
-	size_t n = slab_list_length(a, s);
+	size_t n = byte_slab_list_length(a, s);
 
 	if (n == BROKEN)
 		return 0;
@@ -71,7 +71,7 @@ size_t byte_slab_used_bytes(const struct byte_alloc *base)
 	const struct byte_slab *a = (const struct byte_slab *)base;
 	size_t used = 0;
 
-	slab_span_each(a, sum_span, &used);
+	byte_slab_span_each(a, sum_span, &used);
 	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
 		used -= held_bytes(a, &a->room[i].cpu);
 	return used;
@@ -108,7 +108,8 @@ static bool map_slab(const struct byte_slab *a, struct free_map *map, const stru
 {
 	const void *top = __atomic_load_n(&s->remote, __ATOMIC_RELAXED);
 
-	if (slab_list_length(a, s) == BROKEN || !map_stack(map, s, top, stack_length(a, s, top)))
+	if (byte_slab_list_length(a, s) == BROKEN ||
+	    !map_stack(map, s, top, stack_length(a, s, top)))
 		return false;
 	for (uintptr_t link = s->head; link != END;) {
 		const void *p = link_object(s, link);
@@ -155,7 +156,7 @@ void byte_slab_walk(const struct byte_alloc *base, byte_walk_fn fn, void *ctx)
 {
 	struct walk w = {fn, ctx};
 
-	slab_span_each((const struct byte_slab *)base, walk_span, &w);
+	byte_slab_span_each((const struct byte_slab *)base, walk_span, &w);
 }
 
 /* Is the count of what is out right? An active slab has none. */
@@ -163,10 +164,10 @@ static bool count_intact(const struct byte_slab *a, const struct slab *s)
 {
 	switch (state_of(s)) {
 	case SLAB_PARTIAL:
-		return slab_list_length(a, s) + s->left == s->carved &&
+		return byte_slab_list_length(a, s) + s->left == s->carved &&
 		       (s->left || a->room[owner_of(s)].cpu.partial[s->class] == s);
 	case SLAB_FULL:
-		return s->carved == s->count && slab_list_length(a, s) + s->left == s->enough;
+		return s->carved == s->count && byte_slab_list_length(a, s) + s->left == s->enough;
 	default:
 		return true;
 	}
@@ -188,7 +189,7 @@ static const void *check_span(const struct byte_slab *a, const struct slab *s, v
 const void *byte_slab_check(const struct byte_alloc *base)
 {
 	const struct byte_slab *a = (const struct byte_slab *)base;
-	const void *bad = slab_span_check(a);
+	const void *bad = byte_slab_span_check(a);
 
-	return bad ? bad : slab_span_each(a, check_span, NULL);
+	return bad ? bad : byte_slab_span_each(a, check_span, NULL);
 }

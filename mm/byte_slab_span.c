@@ -35,8 +35,8 @@
 #define OWN_LIST_LOOK 8	  /* spans of its own list that a request looks at */
 #define LOOK_WORDS    32u /* how far a window reaches, at least: 128 MiB on either side */
 
-struct slab slab_no_page = {.tag = SLAB_TAG(SLAB_NO_OWNER), .state = SLAB_INNER};
-struct slab slab_free_page = {.tag = SLAB_TAG(SLAB_NO_OWNER), .state = SLAB_FREE};
+struct slab byte_slab_no_page = {.tag = SLAB_TAG(SLAB_NO_OWNER), .state = SLAB_INNER};
+struct slab byte_slab_free_page = {.tag = SLAB_TAG(SLAB_NO_OWNER), .state = SLAB_FREE};
 
 /* --- Pieces --------------------------------------------------------------------------------- */
 
@@ -55,7 +55,7 @@ static uint64_t rank_of(const struct slab_piece *piece)
 	return (piece->base >> MM_PAGE_SHIFT) * 0x9e3779b97f4a7c15u;
 }
 
-struct slab_piece *slab_piece_of(const struct byte_slab *a, uintptr_t addr)
+struct slab_piece *byte_slab_piece_of(const struct byte_slab *a, uintptr_t addr)
 {
 	struct slab_piece *p = a->root;
 
@@ -145,7 +145,7 @@ static bool make_ready(struct slab_piece *piece, size_t page)
 		return false;
 	piece->ready[chunk / 64] |= (uint64_t)1 << (chunk % 64);
 	for (size_t i = 0; i < SLAB_CHUNK; i += 4)
-		entry[i] = entry[i + 1] = entry[i + 2] = entry[i + 3] = &slab_no_page;
+		entry[i] = entry[i + 1] = entry[i + 2] = entry[i + 3] = &byte_slab_no_page;
 	if (chunk >= piece->ready_end)
 		piece->ready_end = chunk + 1;
 	return true;
@@ -187,7 +187,7 @@ static size_t ready_begin(const struct slab_piece *piece, size_t chunk)
 	return gaps ? w * 64 + mm_fls(gaps) + 1 : w * 64;
 }
 
-struct slab_window slab_window_of(const struct slab_piece *piece, uintptr_t addr)
+struct slab_window byte_slab_window_of(const struct slab_piece *piece, uintptr_t addr)
 {
 	size_t chunk = ((addr - piece->base) >> MM_PAGE_SHIFT) / SLAB_CHUNK;
 	size_t page = ready_begin(piece, chunk) * SLAB_CHUNK;
@@ -403,7 +403,7 @@ static size_t pages_before(const struct slab *span, size_t align)
 	return (mm_align_up(span->base, align) - span->base) / MM_PAGE_SIZE;
 }
 
-struct slab *slab_span_get(struct byte_slab *a, size_t npages, size_t align)
+struct slab *byte_slab_span_get(struct byte_slab *a, size_t npages, size_t align)
 {
 	struct slab *span = npages > MAX_PAGES ? NULL : find_fit(a, npages);
 
@@ -417,7 +417,7 @@ struct slab *slab_span_get(struct byte_slab *a, size_t npages, size_t align)
 	return span;
 }
 
-void slab_span_index(struct slab *s)
+void byte_slab_span_index(struct slab *s)
 {
 	struct slab_piece *piece = piece_of(s);
 	struct slab **entry = &piece->slabs[s->page];
@@ -427,7 +427,7 @@ void slab_span_index(struct slab *s)
 		entry[i] = s;
 }
 
-void slab_span_put(struct byte_slab *a, struct slab *s)
+void byte_slab_span_put(struct byte_slab *a, struct slab *s)
 {
 	struct slab_piece *piece = piece_of(s);
 	struct slab **entry = &piece->slabs[s->page];
@@ -435,11 +435,11 @@ void slab_span_put(struct byte_slab *a, struct slab *s)
 	size_t indexed = state_of(s) == SLAB_RUN ? 1 : s->npages;
 
 	for (size_t i = 0; i < indexed; i++)
-		entry[i] = &slab_free_page;
+		entry[i] = &byte_slab_free_page;
 	release_pages(a, piece, s->page, s->npages);
 }
 
-void slab_span_shrink(struct byte_slab *a, struct slab *s, size_t npages)
+void byte_slab_span_shrink(struct byte_slab *a, struct slab *s, size_t npages)
 {
 	size_t rest = s->npages - npages;
 
@@ -449,7 +449,7 @@ void slab_span_shrink(struct byte_slab *a, struct slab *s, size_t npages)
 	release_pages(a, piece_of(s), s->page + npages, rest);
 }
 
-bool slab_span_grow(struct byte_slab *a, struct slab *s, size_t npages)
+bool byte_slab_span_grow(struct byte_slab *a, struct slab *s, size_t npages)
 {
 	struct slab_piece *piece = piece_of(s);
 	struct slab *after = s + s->npages;
@@ -459,7 +459,7 @@ bool slab_span_grow(struct byte_slab *a, struct slab *s, size_t npages)
 	    after->npages < more)
 		return false;
 	cut(a, after, more);
-	piece->slabs[after->page] = &slab_no_page;
+	piece->slabs[after->page] = &byte_slab_no_page;
 	set_state(after, SLAB_INNER);
 	mark_used(s, npages);
 	return true;
@@ -468,7 +468,7 @@ bool slab_span_grow(struct byte_slab *a, struct slab *s, size_t npages)
 /* --- Memory comes and goes ------------------------------------------------------------------ */
 
 /* The index ends with a whole chunk. */
-size_t slab_span_overhead(size_t npages)
+size_t byte_slab_span_overhead(size_t npages)
 {
 	size_t entries = npages + SLAB_CHUNK - 1;
 
@@ -478,7 +478,8 @@ size_t slab_span_overhead(size_t npages)
 
 static bool pages_fit(uintptr_t start, uintptr_t end, size_t n)
 {
-	return mm_align_up(start + slab_span_overhead(n), MM_PAGE_SIZE) + n * MM_PAGE_SIZE <= end;
+	return mm_align_up(start + byte_slab_span_overhead(n), MM_PAGE_SIZE) + n * MM_PAGE_SIZE <=
+	       end;
 }
 
 /* How many pages fit between two addresses, with what stands before them. */
@@ -493,7 +494,7 @@ static size_t pages_between(uintptr_t start, uintptr_t end)
 	return n;
 }
 
-enum alloc_result slab_span_add(struct byte_slab *a, void *start, size_t nbytes)
+enum alloc_result byte_slab_span_add(struct byte_slab *a, void *start, size_t nbytes)
 {
 	uintptr_t at = mm_align_up((uintptr_t)start, 64), end = (uintptr_t)start + nbytes;
 	size_t n = end < (uintptr_t)start ? 0 : pages_between(at, end);
@@ -537,7 +538,7 @@ static void forget_piece(struct byte_slab *a, struct slab_piece *piece)
 	a->total_nbytes -= piece->given_nbytes;
 }
 
-bool slab_span_take_free(struct byte_slab *a, void **start, size_t *nbytes)
+bool byte_slab_span_take_free(struct byte_slab *a, void **start, size_t *nbytes)
 {
 	struct slab_piece *p = a->free_pieces ? a->pieces : NULL;
 
@@ -554,7 +555,7 @@ bool slab_span_take_free(struct byte_slab *a, void **start, size_t *nbytes)
 
 /* --- Check ---------------------------------------------------------------------------------- */
 
-const void *slab_span_each(const struct byte_slab *a, span_fn f, void *ctx)
+const void *byte_slab_span_each(const struct byte_slab *a, span_fn f, void *ctx)
 {
 	const void *stop = NULL;
 
@@ -588,7 +589,7 @@ static const void *check_piece(const struct byte_slab *a, struct slab_piece *p)
 	bool free_before = false;
 	size_t used = 0;
 
-	if (slab_piece_of(a, p->base) != p)
+	if (byte_slab_piece_of(a, p->base) != p)
 		return p;
 	for (const struct slab *s = first; s < end; s += s->npages) {
 		bool is_free = state_of(s) == SLAB_FREE;
@@ -604,7 +605,7 @@ static const void *check_piece(const struct byte_slab *a, struct slab_piece *p)
 	return used == p->used_pages ? NULL : p;
 }
 
-const void *slab_span_check(const struct byte_slab *a)
+const void *byte_slab_span_check(const struct byte_slab *a)
 {
 	for (struct slab_piece *p = a->pieces; p; p = p->next) {
 		const void *bad = check_piece(a, p);

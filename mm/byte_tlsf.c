@@ -129,7 +129,7 @@ static inline void set_tags(struct tlsf_block *b, size_t nbytes)
 
 /* --- Pieces of memory ------------------------------------------------------- */
 
-struct tlsf_piece *tlsf_piece_search(const struct byte_tlsf *h, uintptr_t addr)
+struct tlsf_piece *byte_tlsf_piece_search(const struct byte_tlsf *h, uintptr_t addr)
 {
 	struct tlsf_piece *piece = h->root;
 
@@ -159,7 +159,7 @@ COLD bool view_switch(struct byte_tlsf *h, uintptr_t addr)
 	struct tlsf_piece *piece = (struct tlsf_piece *)seen(h, addr);
 
 	if (!in_view(&piece->view, addr)) {
-		piece = tlsf_piece_search(h, addr);
+		piece = byte_tlsf_piece_search(h, addr);
 		if (!piece)
 			return false;
 		remember(h, piece, addr);
@@ -177,7 +177,7 @@ static inline bool view(struct byte_tlsf *h, uintptr_t addr)
 
 COLD bool owns_elsewhere(const struct byte_tlsf *h, uintptr_t addr)
 {
-	return in_view(seen(h, addr), addr) || tlsf_piece_search(h, addr);
+	return in_view(seen(h, addr), addr) || byte_tlsf_piece_search(h, addr);
 }
 
 /* Is this an address in the blocks of any piece? */
@@ -668,7 +668,7 @@ static void audit(struct byte_tlsf *h)
 
 	if (MM_HARDEN < 3 || ++h->tick % AUDIT_PERIOD)
 		return;
-	broken = tlsf_check(&h->base);
+	broken = byte_tlsf_check(&h->base);
 	if (broken)
 		report(MM_FAULT_CORRUPT, (uintptr_t)broken);
 }
@@ -1395,10 +1395,10 @@ const struct byte_ops byte_tlsf_ops = {
 	.grow_size = tlsf_grow_size,
 	.settle = tlsf_settle,
 	.take_free = tlsf_take_free,
-	.block_size = tlsf_block_size,
+	.block_size = byte_tlsf_block_size,
 	.total_bytes = tlsf_total_bytes,
 	.used_bytes = tlsf_used_bytes,
 	.available_bytes = tlsf_available_bytes,
-	.walk = tlsf_walk,
-	.check = tlsf_check,
+	.walk = byte_tlsf_walk,
+	.check = byte_tlsf_check,
 };

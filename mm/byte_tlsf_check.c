@@ -23,11 +23,11 @@ static uintptr_t next_boundary(const struct tlsf_piece *piece, uintptr_t addr)
 	}
 }
 
-size_t tlsf_block_size(const struct byte_alloc *a, const void *ptr)
+size_t byte_tlsf_block_size(const struct byte_alloc *a, const void *ptr)
 {
 	const struct byte_tlsf *h = const_tlsf_of(a);
 	uintptr_t p = (uintptr_t)ptr;
-	const struct tlsf_piece *piece = tlsf_piece_search(h, p);
+	const struct tlsf_piece *piece = byte_tlsf_piece_search(h, p);
 
 	if (!piece || p % UNIT || !is_prepared(piece, p) || !live_at(&piece->view, p) ||
 	    is_kept(h, p))
@@ -35,7 +35,7 @@ size_t tlsf_block_size(const struct byte_alloc *a, const void *ptr)
 	return next_boundary(piece, p) - p - TAIL;
 }
 
-void tlsf_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx)
+void byte_tlsf_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx)
 {
 	const struct byte_tlsf *h = const_tlsf_of(a);
 
@@ -97,7 +97,7 @@ static const void *check_list(const struct byte_tlsf *h, size_t i, struct tally 
 		return at;
 	for (; *at; at = &(*at)->next) {
 		const struct tlsf_block *b = *at;
-		const struct tlsf_piece *piece = tlsf_piece_search(h, (uintptr_t)b);
+		const struct tlsf_piece *piece = byte_tlsf_piece_search(h, (uintptr_t)b);
 
 		if ((uintptr_t)b % UNIT || !piece || !is_prepared(piece, (uintptr_t)b) ||
 		    live_at(&piece->view, (uintptr_t)b) || !edge_at(&piece->view, (uintptr_t)b) ||
@@ -110,14 +110,14 @@ static const void *check_list(const struct byte_tlsf *h, size_t i, struct tally 
 /* Is what is kept a live block in the map? */
 static bool check_kept(const struct byte_tlsf *h, const struct tlsf_kept *k)
 {
-	const struct tlsf_piece *piece = tlsf_piece_search(h, k->start);
+	const struct tlsf_piece *piece = byte_tlsf_piece_search(h, k->start);
 
 	return !k->nbytes ||
 	       (piece && is_prepared(piece, k->start) && live_at(&piece->view, k->start) &&
 		next_boundary(piece, k->start) == k->start + k->nbytes);
 }
 
-const void *tlsf_check(const struct byte_alloc *a)
+const void *byte_tlsf_check(const struct byte_alloc *a)
 {
 	const struct byte_tlsf *h = const_tlsf_of(a);
 	const void *broken = NULL;

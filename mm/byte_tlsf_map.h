@@ -100,7 +100,7 @@ static inline uintptr_t view_end(const struct tlsf_view *v)
 }
 
 /* The piece with this address in its blocks, or NULL. */
-struct tlsf_piece *tlsf_piece_search(const struct byte_tlsf *h, uintptr_t addr);
+struct tlsf_piece *byte_tlsf_piece_search(const struct byte_tlsf *h, uintptr_t addr);
 
 /* --- The map ---------------------------------------------------------------- */
 
@@ -183,8 +183,8 @@ static inline uintptr_t poison_end(const struct tlsf_block *b)
 
 /* --- byte_tlsf_check.c ------------------------------------------------------ */
 
-size_t tlsf_block_size(const struct byte_alloc *a, const void *ptr);
-void tlsf_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx);
-const void *tlsf_check(const struct byte_alloc *a);
+size_t byte_tlsf_block_size(const struct byte_alloc *a, const void *ptr);
+void byte_tlsf_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx);
+const void *byte_tlsf_check(const struct byte_alloc *a);
 
 #endif

@@ -88,8 +88,11 @@
 #define POISON	     ((uint64_t)0xd5d5d5d5d5d5d5d5)
 #define CANARY_BYTES (MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
 
-/* The first object of no slab: what is a multiple of any stride away from it is no address. */
-#define NO_SLAB (((uintptr_t)1 << 63) + 1)
+/*
+ * The first object of no slab. It is no address, and has no pattern: so that of all addresses a few
+ * at most, none of them small, look like an object to any stride.
+ */
+#define NO_SLAB ((uintptr_t)0x9e3779b97f4a7c15)
 #define LOST	UINT32_MAX /* instead of the number of free objects: never to be used again */
 
 /* Objects are anything to their users, words to us. */
@@ -394,9 +397,9 @@ static void repair(struct cache *c, const struct cache_slab *suspect, struct cac
  */
 static bool is_listed(const struct cache *c, const struct cache_slab *s)
 {
-	const struct cache_link *l = s->link.next;
+	const struct cache_link *l = &s->link;
 
-	for (size_t n = c->nbroken ? c->nslabs : 0; n && linked(c, l); n--, l = l->next)
+	for (size_t n = c->nbroken ? c->nslabs + 1 : 0; n && linked(c, l); n--, l = l->next)
 		for (unsigned int i = 0; i < LISTS; i++)
 			if (l == &c->list[i])
 				return true;
@@ -407,6 +410,15 @@ static void lose(struct cache *c, struct cache_slab *s, struct cache_after *afte
 {
 	condemn(c, s);
 	repair(c, s, after);
+}
+
+/* The same, and if it is not, because one behind it was overwritten, that one is cut out. */
+static bool is_kept_listed(struct cache *c, const struct cache_slab *s, struct cache_after *after)
+{
+	if (likely(is_listed(c, s)))
+		return true;
+	repair(c, s, after);
+	return is_listed(c, s);
 }
 
 /* May the slab be moved? If it was a neighbour that was overwritten, it may after all. */
@@ -599,7 +611,7 @@ static void put_object(struct cache *c, void *p, struct cache_after *after)
 
 	if (unlikely(s->nfree == LOST))
 		return;
-	if (unlikely(MM_HARDEN && (!is_sealed(c, s) || !is_listed(c, s)))) {
+	if (unlikely(MM_HARDEN && (!is_sealed(c, s) || !is_kept_listed(c, s, after)))) {
 		lose(c, s, after);
 		return;
 	}
@@ -883,7 +895,7 @@ static void lose_object(struct cache *c, const void *p)
 	unsigned long state = mm_port_lock(&c->lock);
 	struct cache_slab *s = slab_at(c, p);
 
-	if (s->nfree != LOST)
+	if (s->nfree != LOST && is_listed(c, s))
 		count_lost(c, s, 1);
 	mm_port_unlock(&c->lock, state);
 }

@@ -302,8 +302,9 @@ static void trim_all(struct global_allocator *g)
 /*
  * A part is merged or, when all of them were, a piece goes back. False: there is none. Is it long
  * since the parts were merged, as other pieces went back meanwhile, then all begins again: only
- * when the last part was merged just now, the next look may wait. The part is nobody's: several
- * CPUs may make the same one, or leave one out until the next round.
+ * when the last part was merged just now, the next look may wait, though what was freed since the
+ * first ones were merged may hide a piece until then. The part is nobody's: several CPUs may make
+ * the same one, or leave one out until the next round.
  */
 static bool trim_step(struct global_allocator *g)
 {

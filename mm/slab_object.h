@@ -22,7 +22,7 @@ struct slab_class {
 	uint8_t npages;
 };
 
-extern const struct slab_class slab_classes[]; /* NCLASSES of them */
+extern const struct slab_class byte_slab_classes[]; /* NCLASSES of them */
 
 static inline unsigned int owner_of(const struct slab *s)
 {
@@ -38,7 +38,7 @@ static inline bool is_slab(const struct slab *s)
 
 static inline size_t object_size(const struct slab *s)
 {
-	return slab_classes[s->class].size;
+	return byte_slab_classes[s->class].size;
 }
 
 /* --- Free objects: a link in the first word, above level 0 a mark in the second ------------- */
@@ -96,7 +96,7 @@ static inline bool on_grid(const struct slab *s, uintptr_t offset)
 /* --- byte_slab_check.c ---------------------------------------------------------------------- */
 
 /* The number of objects on the list; BROKEN: what is not free or no object is on it. */
-size_t slab_list_length(const struct byte_slab *a, const struct slab *s);
+size_t byte_slab_list_length(const struct byte_slab *a, const struct slab *s);
 
 size_t byte_slab_used_bytes(const struct byte_alloc *base);
 void byte_slab_walk(const struct byte_alloc *base, byte_walk_fn fn, void *ctx);

@@ -76,7 +76,7 @@ struct slab_piece {
 };
 
 /* What the index says of a page without a slab: inside a large block or never used; freed. */
-extern struct slab slab_no_page, slab_free_page;
+extern struct slab byte_slab_no_page, byte_slab_free_page;
 
 static inline struct slab_cpu *cpu_of(struct byte_slab *a, unsigned int cpu)
 {
@@ -104,43 +104,43 @@ static inline void set_state(struct slab *s, enum slab_state state)
 }
 
 /* Make pages of a piece. INVALID_PARAM: no room for one. */
-enum alloc_result slab_span_add(struct byte_slab *a, void *start, size_t nbytes);
+enum alloc_result byte_slab_span_add(struct byte_slab *a, void *start, size_t nbytes);
 
 /* What a piece of so many pages has before them. */
-size_t slab_span_overhead(size_t npages);
+size_t byte_slab_span_overhead(size_t npages);
 
 /* npages at an alignment (bytes, at least a page), state RUN, no owner. NULL: none. */
-struct slab *slab_span_get(struct byte_slab *a, size_t npages, size_t align);
-void slab_span_put(struct byte_slab *a, struct slab *s);
+struct slab *byte_slab_span_get(struct byte_slab *a, size_t npages, size_t align);
+void byte_slab_span_put(struct byte_slab *a, struct slab *s);
 
 /* All pages of the span lead to its record, not the first alone. */
-void slab_span_index(struct slab *s);
+void byte_slab_span_index(struct slab *s);
 
 /* Give the pages behind the first npages back; take the pages that follow, if they are free. */
-void slab_span_shrink(struct byte_slab *a, struct slab *s, size_t npages);
-bool slab_span_grow(struct byte_slab *a, struct slab *s, size_t npages);
+void byte_slab_span_shrink(struct byte_slab *a, struct slab *s, size_t npages);
+bool byte_slab_span_grow(struct byte_slab *a, struct slab *s, size_t npages);
 
 /* A piece without used pages leaves the engine, and the windows of all CPUs. */
-bool slab_span_take_free(struct byte_slab *a, void **start, size_t *nbytes);
+bool byte_slab_span_take_free(struct byte_slab *a, void **start, size_t *nbytes);
 
 /* Call f for the first page of every span, piece by piece, until it returns something. */
 typedef const void *(*span_fn)(const struct byte_slab *a, const struct slab *s, void *ctx);
-const void *slab_span_each(const struct byte_slab *a, span_fn f, void *ctx);
+const void *byte_slab_span_each(const struct byte_slab *a, span_fn f, void *ctx);
 
-const void *slab_span_check(const struct byte_slab *a);
+const void *byte_slab_span_check(const struct byte_slab *a);
 
 /* The piece that holds an address, or NULL. */
-struct slab_piece *slab_piece_of(const struct byte_slab *a, uintptr_t addr);
+struct slab_piece *byte_slab_piece_of(const struct byte_slab *a, uintptr_t addr);
 
 /* What the index says of an address in a piece. */
 static inline struct slab *slab_in(const struct slab_piece *piece, uintptr_t addr)
 {
 	size_t page = (addr - piece->base) >> MM_PAGE_SHIFT;
 
-	return slab_ready(piece, page) ? piece->slabs[page] : &slab_no_page;
+	return slab_ready(piece, page) ? piece->slabs[page] : &byte_slab_no_page;
 }
 
 /* What lies around an address of a slab and can be looked up as well. */
-struct slab_window slab_window_of(const struct slab_piece *piece, uintptr_t addr);
+struct slab_window byte_slab_window_of(const struct slab_piece *piece, uintptr_t addr);
 
 #endif

@@ -523,7 +523,7 @@ SELFTEST(mm, slab_lazy_setup)
 }
 
 /* Rounding takes at most an eighth, of what is not tiny. */
-SELFTEST(mm, slab_classes)
+SELFTEST(mm, byte_slab_classes)
 {
 	struct byte_alloc *a = fresh((size_t)2 << 20);
 	size_t canary = MM_HARDEN >= 2 ? 8 : 0;

@@ -459,8 +459,8 @@ static int refuse_wild(size_t size)
 
 	CHECK_OR(c, -1);
 	stride = cache_get_stats(c).stride;
-	for (uintptr_t q = 0; q < 4; q++)
-		CHECK_OR(!refused(c, (void *)(1 + q * stride), MM_FAULT_FOREIGN), -1);
+	for (uintptr_t q = 0; q < 8; q++) /* half a stride each */
+		CHECK_OR(!refused(c, (void *)(1 + q * (stride / 2)), MM_FAULT_FOREIGN), -1);
 	p = cache_alloc(c);
 	CHECK_OR(p && cache_free(c, p) == ALLOC_OK && (p = cache_alloc(c)), -1);
 	for (unsigned int bit = 48; bit < 64; bit++)
@@ -861,6 +861,36 @@ SELFTEST_KEEPS(mm, cache_smashed_records, 5 * SMASHED_PAGES)
 	many[0] = NULL;
 	CHECK(!free_some(c, 0, 1));
 	CHECK(!end_with_one(c, kept));
+}
+
+/* One slab was lost; then a link of a second one is smashed: the others are not lost with it. */
+SELFTEST_KEEPS(mm, cache_smashed_again, 2 * SMASHED_PAGES)
+{
+	struct cache *c;
+	size_t n;
+
+	if (!MM_HARDEN) {
+		selftest_skip("level 0 follows every link");
+		return;
+	}
+	c = start_smashing();
+	CHECK(c);
+	n = cache_get_stats(c).slab_objects;
+	smash(many[0], SEAL, SEAL + 1);
+	mm_fault_expect(true);
+	for (size_t i = 0; i < n; i++, many[i - 1] = NULL)
+		(void)cache_free(c, many[i]);
+	(void)cache_shrink(c);
+	CHECK(cache_get_stats(c).nbroken == 1);
+	smash(many[5 * n], NEXT, PREV);
+	for (size_t i = 10 * n; i < 11 * n; i++, many[i - 1] = NULL)
+		CHECK(cache_free(c, many[i]) == ALLOC_OK);
+	(void)cache_shrink(c);
+	CHECK(others_intact() && free_some(c, 0, 1) <= n);
+	(void)cache_shrink(c);
+	mm_fault_expect(false);
+	CHECK(cache_get_stats(c).nbroken == 2 && !cache_get_stats(c).live);
+	CHECK(!cache_check(c) && !cache_destroy(c));
 }
 
 /* An object was lost in a slab whose record is smashed later: it is counted no more. */
