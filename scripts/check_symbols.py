@@ -9,7 +9,7 @@ import glob, os, subprocess, sys
 
 COMPILER = {"memcpy", "memset", "memmove", "memcmp"}
 # What the kernel's inline port calls (kernel/port/mm_port_kernel.h).
-PORT = {"panic", "mm_port_log", "arch_virt_to_phys", "arch_mmu_protect", "arch_cache_flush"}
+PORT = {"panic", "mm_port_log", "mm_port_set_attr", "arch_virt_to_phys", "arch_cache_flush"}
 MODULES = {"mm": ("mm",), "dma": ("mm", "dma"), "kernel/lib": ("kernel/lib",)}
 
 
