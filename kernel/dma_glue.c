@@ -21,6 +21,16 @@ static bool any_noncoherent(void)
 	return false;
 }
 
+static bool take_block(enum page_zone zone, virt_addr_t *out)
+{
+	struct page_request req = {.npages = POOL_BLOCK / MM_PAGE_SIZE,
+				   .align = POOL_BLOCK,
+				   .zone = zone,
+				   .usage = PAGE_USAGE_DMA};
+
+	return global_allocator_request_pages(global_allocator(), req, out) == ALLOC_OK;
+}
+
 /*
  * Where the attributes of memory can be set but a cache line cannot be flushed (Svpbmt without
  * Zicbom), only memory that was never cached is safe: unmap a block of fresh memory that
@@ -28,22 +38,17 @@ static bool any_noncoherent(void)
  */
 static void reserve_pool(struct dma_config *config)
 {
-	struct page_request req = {
-		.npages = POOL_BLOCK / MM_PAGE_SIZE, .align = POOL_BLOCK, .usage = PAGE_USAGE_DMA};
 	virt_addr_t va;
 
-	req.zone = PAGE_ZONE_LOW; /* which every device reaches, if any does */
-	if (global_allocator_request_pages(global_allocator(), req, &va) != ALLOC_OK) {
-		req.zone = PAGE_ZONE_ANY;
-		if (global_allocator_request_pages(global_allocator(), req, &va) != ALLOC_OK) {
-			log_warn("dma: no pool: no memory");
-			return;
-		}
+	/* In low memory, if there is some: every device reaches it that reaches any. */
+	if (!take_block(PAGE_ZONE_LOW, &va) && !take_block(PAGE_ZONE_ANY, &va)) {
+		log_warn("dma: no pool: no memory");
+		return;
 	}
 	if (memory_protect(va.value, POOL_BLOCK, ARCH_PROT_R | ARCH_PROT_W, ARCH_MEM_NONCACHED) <
 	    0) {
 		log_warn("dma: no pool: its memory cannot be mapped anew");
-		global_allocator_dealloc_pages(global_allocator(), va, req.npages);
+		global_allocator_dealloc_pages(global_allocator(), va, POOL_BLOCK / MM_PAGE_SIZE);
 		return;
 	}
 	config->pool = va;

@@ -24,7 +24,8 @@ struct memmap *memory_map(void);
 
 /*
  * memory.c: arch_mmu_map and arch_mmu_protect under the lock of the page tables. Any context.
- * Tables come from the page allocator, whose lock is taken under that one.
+ * Tables come from the page allocator, whose locks are taken under that one, and whose reclaim
+ * hooks may be asked under it: they change no page tables.
  */
 int memory_map_at(uintptr_t va, uint64_t pa, size_t nbytes, unsigned int prot,
 		  enum arch_memtype type);

@@ -100,6 +100,11 @@ static void piece_recall(struct byte_buddy *h, struct buddy_piece *piece)
 	h->written = piece->written;
 }
 
+static inline bool in_recent(const struct byte_buddy *h, uintptr_t addr)
+{
+	return likely(addr - h->first < h->span);
+}
+
 /* Where it stands in which piece addresses with the same bits were when last searched for. */
 static inline struct buddy_piece **seen_at(const struct byte_buddy *h, uintptr_t addr)
 {
@@ -136,13 +141,13 @@ static void piece_forget(struct byte_buddy *h, const struct buddy_piece *piece)
 /* Pre: it is in one. */
 static inline struct buddy_piece *piece_of(struct byte_buddy *h, uintptr_t addr)
 {
-	return likely(addr - h->first < h->span) ? h->recent : byte_buddy_piece_search(h, addr);
+	return in_recent(h, addr) ? h->recent : byte_buddy_piece_search(h, addr);
 }
 
 /* Make the piece that an address is in the recent one; false when there is none. */
 static inline bool piece_select(struct byte_buddy *h, uintptr_t addr)
 {
-	return likely(addr - h->first < h->span) || piece_switch(h, addr);
+	return in_recent(h, addr) || piece_switch(h, addr);
 }
 
 /* Where the marks and notes are of the piece that an address is in. */
@@ -155,7 +160,7 @@ static inline bool is_near(const struct byte_buddy *h, uintptr_t addr, bool any,
 {
 	const struct buddy_piece *piece;
 
-	if (likely(addr - h->first < h->span)) {
+	if (in_recent(h, addr)) {
 		n->granules = h->granules;
 		n->written = h->written;
 		return true;
@@ -761,7 +766,7 @@ static size_t settle_runs(struct byte_buddy *h, unsigned int units)
 	uintptr_t *top = parked_top(h, units), *end = top;
 	size_t n;
 
-	while (*end && end - top < (ptrdiff_t)BUDDY_PARKED_DEPTH)
+	while (*end)
 		end++;
 	n = (size_t)(end - top) < SETTLE_RUNS ? (size_t)(end - top) : SETTLE_RUNS;
 	for (size_t i = 0; i < n; i++) {
@@ -1242,7 +1247,7 @@ dealloc_small(struct byte_buddy *h, uintptr_t addr, size_t size, size_t align, b
 		return false;
 	if (likely(!parked_full(h, units)))
 		park(h, n.granules, addr, units);
-	else if (likely(addr - h->first < h->span))
+	else if (in_recent(h, addr))
 		release_small(h, addr, units);
 	else
 		return false;

@@ -1238,6 +1238,13 @@ static size_t byte_slab_grow_size(const struct byte_alloc *base, size_t size, si
 	return (npages + extra / MM_PAGE_SIZE + 2) * MM_PAGE_SIZE;
 }
 
+/* Some of what others freed returns to its slabs. True: there is more. */
+static bool drain_some(struct byte_slab *a, struct slab_cpu *c)
+{
+	drain_inbox(a, c);
+	return has_mail(c);
+}
+
 /*
  * Of the CPU that we run on; the others are asked with the first part, and so is the one that
  * made it, when others make the rest. First what was freed by others, though not for ever, if they
@@ -1258,8 +1265,7 @@ static unsigned int byte_slab_settle(struct byte_alloc *base, unsigned int part)
 	} else if (a->settler != cpu) {
 		ask(a, bit_of(a->settler));
 	}
-	drain_inbox(a, c);
-	if (part < MAIL_PARTS && has_mail(c))
+	if (part < MAIL_PARTS && drain_some(a, c))
 		part++;
 	else
 		part = MAIL_PARTS + give_up_part(a, c, part > MAIL_PARTS ? part - MAIL_PARTS : 0);

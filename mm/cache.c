@@ -399,11 +399,13 @@ static bool is_listed(const struct cache *c, const struct cache_slab *s)
 {
 	const struct cache_link *l = &s->link;
 
-	for (size_t n = c->nbroken ? c->nslabs + 1 : 0; n && linked(c, l); n--, l = l->next)
+	if (!c->nbroken)
+		return true;
+	for (size_t n = 0; n <= c->nslabs && linked(c, l); n++, l = l->next)
 		for (unsigned int i = 0; i < LISTS; i++)
 			if (l == &c->list[i])
 				return true;
-	return !c->nbroken;
+	return false;
 }
 
 static void lose(struct cache *c, struct cache_slab *s, struct cache_after *after)
@@ -412,8 +414,8 @@ static void lose(struct cache *c, struct cache_slab *s, struct cache_after *afte
 	repair(c, s, after);
 }
 
-/* The same, and if it is not, because one behind it was overwritten, that one is cut out. */
-static bool is_kept_listed(struct cache *c, const struct cache_slab *s, struct cache_after *after)
+/* Is it in a list, if need be after one behind it was cut out that was overwritten? */
+static bool stays_listed(struct cache *c, const struct cache_slab *s, struct cache_after *after)
 {
 	if (likely(is_listed(c, s)))
 		return true;
@@ -611,7 +613,7 @@ static void put_object(struct cache *c, void *p, struct cache_after *after)
 
 	if (unlikely(s->nfree == LOST))
 		return;
-	if (unlikely(MM_HARDEN && (!is_sealed(c, s) || !is_kept_listed(c, s, after)))) {
+	if (unlikely(MM_HARDEN && (!is_sealed(c, s) || !stays_listed(c, s, after)))) {
 		lose(c, s, after);
 		return;
 	}
@@ -1279,7 +1281,6 @@ struct cache_stats cache_get_stats(struct cache *c)
 	size_t unused = c->nfree + s.waiting + c->nlost, all = c->nslabs * c->nobjects;
 
 	s.lost = c->nlost;
-
 	s.nslabs = c->nslabs;
 	s.nempty = c->nempty;
 	s.nbroken = c->nbroken;

@@ -153,14 +153,14 @@ def run_one(boot, name, case):
 
 def main():
     glob = sys.argv[1] if len(sys.argv) > 1 else "*"
-    todo = [(boot_cell, n, r) for n, r in cells().items() if fnmatch.fnmatch(n, glob)]
-    todo += [(bad_trees.boot, n, r) for n, r in bad_trees.cases().items() if fnmatch.fnmatch(n, glob)]
-    if not todo:
+    chosen = [(boot_cell, n, r) for n, r in cells().items() if fnmatch.fnmatch(n, glob)]
+    chosen += [(bad_trees.boot, n, r) for n, r in bad_trees.cases().items() if fnmatch.fnmatch(n, glob)]
+    if not chosen:
         sys.exit("boot_matrix.py: no cell is called '%s'" % glob)
     passed = failed = 0
     os.makedirs(LOG_DIR, exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 2) as pool:
-        for future in concurrent.futures.as_completed([pool.submit(run_one, *t) for t in todo]):
+        for future in concurrent.futures.as_completed([pool.submit(run_one, *t) for t in chosen]):
             name, wrong, text, seconds = future.result()
             with open(os.path.join(LOG_DIR, re.sub(r"\W+", "-", name) + ".log"), "w") as f:
                 f.write(text)

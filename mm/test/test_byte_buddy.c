@@ -79,6 +79,24 @@ struct link {
 	struct link *next;
 };
 
+/* Two pieces of half the pool each, settled in parts, full of blocks of 48 bytes: a list of each.
+ */
+static struct byte_alloc *fill_two_pieces(uint8_t *mem, struct link *lists[2])
+{
+	const struct byte_ops *ops = &byte_buddy_ops;
+	uint8_t *second = mem + POOL / 2;
+	struct byte_alloc *a = &heap.base;
+	struct link *p;
+
+	heap = (struct byte_buddy){.base.ops = ops, .base.in_parts = true};
+	CHECK_OR(!ops->init(a, mem, POOL / 2) && !ops->add_memory(a, second, POOL / 2), NULL);
+	while ((p = ops->alloc(a, 48, 8))) {
+		p->next = lists[(uint8_t *)p >= second];
+		lists[(uint8_t *)p >= second] = p;
+	}
+	return a;
+}
+
 /* Free a list of blocks of 48 bytes but for `keep` of them, which are returned. */
 static struct link *free_but(struct byte_alloc *a, struct link *list, size_t keep)
 {
@@ -130,13 +148,8 @@ SELFTEST(mm, buddy_gives_back_where_a_granule_waited)
 	struct byte_alloc *a;
 
 	CHECK(mem);
-	heap = (struct byte_buddy){.base.ops = ops, .base.in_parts = true};
-	a = &heap.base;
-	CHECK(!ops->init(a, mem, POOL / 2) && !ops->add_memory(a, second, POOL / 2));
-	while ((p = ops->alloc(a, 48, 8))) {
-		p->next = lists[(uint8_t *)p >= second];
-		lists[(uint8_t *)p >= second] = p;
-	}
+	a = fill_two_pieces(mem, lists);
+	CHECK(a);
 	lists[1] = free_but(a, lists[1], 1);
 	settle(a);
 	/* As many of the first piece as are parked; the one after them is merged late. */
@@ -164,8 +177,8 @@ SELFTEST(mm, buddy_settles_the_oldest)
 {
 	const struct byte_ops *ops = &byte_buddy_ops;
 	uint8_t *mem = selftest_memory(POOL), *second = mem + POOL / 2;
-	struct link *p, *lists[2] = {NULL};
-	struct byte_alloc *a = &heap.base;
+	struct link *lists[2] = {NULL};
+	struct byte_alloc *a;
 	unsigned int part;
 	void *taken;
 	size_t nbytes;
@@ -175,12 +188,8 @@ SELFTEST(mm, buddy_settles_the_oldest)
 		selftest_skip("nothing is parked");
 		return;
 	}
-	heap = (struct byte_buddy){.base.ops = ops, .base.in_parts = true};
-	CHECK(!ops->init(a, mem, POOL / 2) && !ops->add_memory(a, second, POOL / 2));
-	while ((p = ops->alloc(a, 48, 8))) {
-		p->next = lists[(uint8_t *)p >= second];
-		lists[(uint8_t *)p >= second] = p;
-	}
+	a = fill_two_pieces(mem, lists);
+	CHECK(a);
 	lists[1] = free_but(a, lists[1], BUDDY_PARKED_DEPTH);
 	settle(a);
 	(void)free_but(a, lists[1], 0);

@@ -815,6 +815,21 @@ SELFTEST_KEEPS(mm, cache_smashed_record, 16 * SMASHED_PAGES)
 	CHECK(!smash_empty());
 }
 
+/* A cache with many objects, and how many a slab has. NULL: the test is skipped, or has failed. */
+static struct cache *start_if_hardened(size_t *slab_objects)
+{
+	struct cache *c;
+
+	if (!MM_HARDEN) {
+		selftest_skip("level 0 follows every link");
+		return NULL;
+	}
+	c = start_smashing();
+	CHECK_OR(c, NULL);
+	*slab_objects = cache_get_stats(c).slab_objects;
+	return c;
+}
+
 /* One object lives in a slab that was never touched: the cache knows it, whatever else is broken.
  */
 static int end_with_one(struct cache *c, void *kept)
@@ -838,13 +853,9 @@ SELFTEST_KEEPS(mm, cache_smashed_records, 5 * SMASHED_PAGES)
 	void *kept;
 	size_t n;
 
-	if (!MM_HARDEN) {
-		selftest_skip("level 0 follows every link");
+	c = start_if_hardened(&n);
+	if (!c)
 		return;
-	}
-	c = start_smashing();
-	CHECK(c);
-	n = cache_get_stats(c).slab_objects;
 	smash(many[n], NEXT, NFREE);
 	smash(many[5 * n], NEXT, NFREE);
 	mm_fault_expect(true);
@@ -869,13 +880,9 @@ SELFTEST_KEEPS(mm, cache_smashed_again, 2 * SMASHED_PAGES)
 	struct cache *c;
 	size_t n;
 
-	if (!MM_HARDEN) {
-		selftest_skip("level 0 follows every link");
+	c = start_if_hardened(&n);
+	if (!c)
 		return;
-	}
-	c = start_smashing();
-	CHECK(c);
-	n = cache_get_stats(c).slab_objects;
 	smash(many[0], SEAL, SEAL + 1);
 	mm_fault_expect(true);
 	for (size_t i = 0; i < n; i++, many[i - 1] = NULL)
@@ -900,13 +907,9 @@ SELFTEST_KEEPS(mm, cache_lost_in_smashed, SMASHED_PAGES)
 	struct cache *c;
 	size_t n;
 
-	if (!MM_HARDEN) {
-		selftest_skip("level 0 does not look");
+	c = start_if_hardened(&n);
+	if (!c)
 		return;
-	}
-	c = start_smashing();
-	CHECK(c);
-	n = cache_get_stats(c).slab_objects;
 	for (size_t i = 1; i < n; i++)
 		CHECK(cache_free(c, many[i]) == ALLOC_OK);
 	(void)cache_shrink(c);
