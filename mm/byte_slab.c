@@ -38,7 +38,7 @@
  * alignment has a class that is aligned to it. Each has the number of pages that
  * wastes least, and a multiple of it when a CPU has many slabs of it: so small heaps
  * are tight, and large ones seldom need a slab. Objects are carved when the free list is empty:
- * four with the slab, whose pages cost enough, then 64 at a time, so that no call takes longer the
+ * two with the slab, whose pages cost enough, then 64 at a time, so that no call takes longer the
  * larger the slab is. Larger blocks, and alignments above a page, are spans of pages.
  *
  * Giving back. A CPU keeps one empty slab per class besides the active one. When
@@ -78,31 +78,33 @@
 #include "relaxed.h"
 #include "slab_object.h"
 
-#define CARVE_BATCH	64u
-#define FIRST_BATCH	(MM_HARDEN >= 2 ? CARVE_BATCH : 4u) /* of a new slab */
-#define RETURNED_PAGES	64u /* that may wait for a slab of the same length */
-#define SLABS_TO_DOUBLE 4u  /* of a class: from there on they are larger, */
-#define SLABS_TO_SPARE	8u  /* and from here on a few free objects may lie idle */
-#define INBOX_BATCH	8u
-#define COLLECT_BATCH	8u
-#define MAIL_PARTS	(1u << 16) /* of settling, at most, are spent on what others freed */
-#define PLACE_BYTES	(1u << 20) /* neighbours whose window is looked up in the same place */
-#define NEVER		UINT32_MAX
-#define POISON		0xd5
-#define POISON_WORD	0xd5d5d5d5d5d5d5d5u
-#define CANARY_BYTES	(MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
+#define CARVE_BATCH    64u
+#define FIRST_BATCH    (MM_HARDEN >= 2 ? CARVE_BATCH : 2u) /* of a new slab */
+#define RETURNED_PAGES 64u /* that may wait for a slab of the same length */
+#define SLABS_TO_SPARE 8u  /* of a class: from here on a few free objects may lie idle */
+#define INBOX_BATCH    8u
+#define COLLECT_BATCH  8u
+#define MAIL_PARTS     (1u << 16) /* of settling, at most, are spent on what others freed */
+#define PLACE_BYTES    (1u << 20) /* neighbours whose window is looked up in the same place */
+#define NEVER	       UINT32_MAX
+#define POISON	       0xd5
+#define POISON_WORD    0xd5d5d5d5d5d5d5d5u
+#define CANARY_BYTES   (MM_HARDEN >= 2 ? sizeof(uint64_t) : 0)
 
 /* So sure that the compiler keeps a branch where it could compute both ways. */
 #define unlikely(x) __builtin_expect_with_probability(!!(x), 0, 0.999)
 
 const struct slab_class byte_slab_classes[] = {
-	{16, 1},   {24, 1},   {32, 1},	 {40, 1},   {48, 1},   {56, 1},	  {64, 1},   {72, 1},
-	{80, 1},   {88, 2},   {96, 2},	 {104, 1},  {112, 2},  {120, 1},  {128, 1},  {144, 1},
-	{160, 2},  {176, 1},  {192, 1},	 {208, 2},  {224, 1},  {240, 1},  {256, 1},  {288, 1},
-	{320, 3},  {352, 2},  {384, 3},	 {416, 3},  {448, 1},  {480, 2},  {512, 1},  {576, 1},
-	{640, 3},  {704, 4},  {768, 3},	 {832, 5},  {896, 2},  {960, 4},  {1024, 1}, {1152, 2},
-	{1280, 5}, {1408, 6}, {1536, 3}, {1664, 5}, {1792, 4}, {1920, 1}, {2048, 1}, {2304, 4},
-	{2560, 5}, {2816, 5}, {3072, 3}, {3328, 5}, {3584, 7}, {3840, 1}, {4096, 1},
+	{16, 1, 0},   {24, 1, 0},   {32, 1, 1},	  {40, 1, 1},	{48, 1, 1},   {56, 1, 1},
+	{64, 1, 2},   {72, 1, 2},   {80, 1, 2},	  {88, 2, 1},	{96, 2, 1},   {104, 1, 2},
+	{112, 2, 1},  {120, 1, 2},  {128, 1, 3},  {144, 1, 3},	{160, 2, 2},  {176, 1, 3},
+	{192, 1, 3},  {208, 2, 2},  {224, 1, 3},  {240, 1, 3},	{256, 1, 4},  {288, 1, 4},
+	{320, 3, 2},  {352, 2, 3},  {384, 3, 2},  {416, 3, 2},	{448, 1, 4},  {480, 2, 3},
+	{512, 1, 4},  {576, 1, 4},  {640, 3, 2},  {704, 4, 2},	{768, 3, 2},  {832, 5, 1},
+	{896, 2, 3},  {960, 4, 2},  {1024, 1, 4}, {1152, 2, 3}, {1280, 5, 1}, {1408, 6, 1},
+	{1536, 3, 2}, {1664, 5, 1}, {1792, 4, 2}, {1920, 1, 4}, {2048, 1, 4}, {2304, 4, 2},
+	{2560, 5, 1}, {2816, 5, 1}, {3072, 3, 2}, {3328, 5, 1}, {3584, 7, 1}, {3840, 1, 4},
+	{4096, 1, 4},
 };
 
 _Static_assert(MM_MAX_CPUS <= 64, "one word has a bit for each CPU");
@@ -559,32 +561,45 @@ static inline void *alloc_from_next(struct byte_slab *a, struct slab_cpu *c, siz
 	return pop(a, s);
 }
 
-/* NULL: the CPU needs another slab. */
-static __attribute__((noinline)) void *alloc_own(struct byte_slab *a, struct slab_cpu *c,
-						 size_t class)
+/* alloc_own, when the active slab has nothing to give. */
+static __attribute__((noinline)) void *alloc_refilled(struct byte_slab *a, struct slab_cpu *c,
+						      size_t class)
 {
-	void *p;
+	void *p = NULL;
 
-	do
+	while (!p && refill(a, c, class))
 		p = pop(a, c->active[class]);
-	while (!p && refill(a, c, class));
 	return p;
+}
+
+/* NULL: the CPU needs another slab. */
+static inline void *alloc_own(struct byte_slab *a, struct slab_cpu *c, size_t class)
+{
+	void *p = pop(a, c->active[class]);
+
+	return p ? p : alloc_refilled(a, c, class);
+}
+
+/* The same after the shortest path, which found nothing. */
+static inline void *alloc_after_miss(struct byte_slab *a, struct slab_cpu *c, size_t class)
+{
+	void *p = alloc_from_next(a, c, class);
+
+	if (p || is_dry(c, class))
+		return p;
+	return alloc_own(a, c, class);
 }
 
 /* --- The locked side ------------------------------------------------------------------------ */
 
-/* The more slabs of a class a CPU has, the larger is the next one: up to 16 pages. */
+/* With four times as many slabs of a class in a CPU the next one is twice as large, to a limit. */
 static size_t pages_of_next(const struct slab_cpu *c, size_t class)
 {
-	size_t n = byte_slab_classes[class].npages,
-	       most = MAX_OBJECTS * byte_slab_classes[class].size;
+	unsigned int doublings = mm_fls(c->slabs[class] | 1) / 2;
 
-	if (most > SLAB_MAX_BYTES)
-		most = SLAB_MAX_BYTES;
-	for (size_t slabs = SLABS_TO_DOUBLE;
-	     c->slabs[class] >= slabs && 2 * n * MM_PAGE_SIZE <= most; slabs *= 4)
-		n *= 2;
-	return n;
+	if (doublings > byte_slab_classes[class].doublings)
+		doublings = byte_slab_classes[class].doublings;
+	return (size_t)byte_slab_classes[class].npages << doublings;
 }
 
 /* An empty slab of so many pages that a CPU gave up (0: of any length), or NULL. Pre: locked. */
@@ -620,10 +635,7 @@ static struct slab *slab_pages(struct byte_slab *a, size_t npages)
 		return s;
 	if (__atomic_load_n(&a->returned_pages, __ATOMIC_RELAXED) > RETURNED_PAGES)
 		collect(a, 1);
-	s = byte_slab_span_get(a, npages, MM_PAGE_SIZE);
-	if (s)
-		byte_slab_span_index(s);
-	return s;
+	return byte_slab_span_get_indexed(a, npages);
 }
 
 /*
@@ -770,7 +782,7 @@ static void answer(struct byte_slab *a, struct slab_cpu *c)
 /* Pre: locked, and c is pinned. */
 static void *alloc_object(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
-	void *p = is_dry(c, class) ? NULL : alloc_own(a, c, class);
+	void *p = alloc_after_miss(a, c, class);
 
 	if (p)
 		return p;
@@ -886,11 +898,9 @@ static void *byte_slab_alloc_local(struct byte_alloc *base, size_t size, size_t 
 	if (class == NCLASSES || !a->secret)
 		return NULL;
 	answer(a, c);
-	do {
-		p = alloc_from_next(a, c, class);
-		if (unlikely(!p))
-			p = is_dry(c, class) ? NULL : alloc_own(a, c, class);
-	} while (p && !finish(a, p, size, class));
+	do
+		p = alloc_after_miss(a, c, class);
+	while (p && !finish(a, p, size, class));
 	return p;
 }
 

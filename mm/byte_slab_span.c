@@ -222,10 +222,8 @@ static unsigned int list_above(size_t npages)
 	return list_of(npages + ((size_t)1 << (mm_fls(npages) - 3)) - 1);
 }
 
-static void list_insert(struct byte_slab *a, struct slab *s)
+static void list_insert(struct byte_slab *a, struct slab *s, unsigned int l)
 {
-	unsigned int l = list_of(s->npages);
-
 	s->prev = NULL;
 	s->next = a->list[l];
 	if (s->next)
@@ -234,20 +232,22 @@ static void list_insert(struct byte_slab *a, struct slab *s)
 	a->list_bits[l / 64] |= (uint64_t)1 << (l % 64);
 }
 
-static void list_remove(struct byte_slab *a, struct slab *s)
+static void list_remove_from(struct byte_slab *a, struct slab *s, unsigned int l)
 {
-	unsigned int l;
-
 	if (s->next)
 		s->next->prev = s->prev;
 	if (s->prev) {
 		s->prev->next = s->next;
 		return;
 	}
-	l = list_of(s->npages);
 	a->list[l] = s->next;
 	if (!s->next)
 		a->list_bits[l / 64] &= ~((uint64_t)1 << (l % 64));
+}
+
+static void list_remove(struct byte_slab *a, struct slab *s)
+{
+	list_remove_from(a, s, list_of(s->npages));
 }
 
 static struct slab *list_search(const struct byte_slab *a, unsigned int from)
@@ -299,7 +299,7 @@ static void add_free(struct byte_slab *a, const struct slab_piece *piece, struct
 		     size_t page, size_t npages)
 {
 	set_free(piece, s, page, npages);
-	list_insert(a, s);
+	list_insert(a, s, list_of(npages));
 }
 
 static void mark_used(struct slab *s, size_t npages)
@@ -354,15 +354,17 @@ static void cut_front(struct byte_slab *a, const struct slab_piece *piece, struc
 		      size_t npages)
 {
 	size_t page = s->page + npages, rest = s->npages - npages;
+	unsigned int was = list_of(s->npages), l = rest ? list_of(rest) : 0;
 	struct slab *to = s + npages;
 
-	if (!rest || list_of(rest) != list_of(s->npages)) {
-		list_remove(a, s);
+	if (rest)
+		set_free(piece, to, page, rest);
+	if (l != was) {
+		list_remove_from(a, s, was);
 		if (rest)
-			add_free(a, piece, to, page, rest);
+			list_insert(a, to, l);
 		return;
 	}
-	set_free(piece, to, page, rest);
 	to->next = s->next;
 	to->prev = s->prev;
 	if (to->next)
@@ -370,20 +372,29 @@ static void cut_front(struct byte_slab *a, const struct slab_piece *piece, struc
 	if (to->prev)
 		to->prev->next = to;
 	else
-		a->list[list_of(rest)] = to;
+		a->list[l] = to;
 }
 
-/* Make a span used whose page is the first of a free one. */
-static void cut(struct byte_slab *a, struct slab *s, size_t npages)
+/*
+ * Make a span used whose page is the first of a free one. What the index had to be made ready for
+ * is enough to do in one call; else it comes a step nearer to having no gaps.
+ */
+static void cut(struct byte_slab *a, struct slab *s, size_t npages, size_t nindexed)
 {
 	struct slab_piece *piece = piece_of(s);
+	struct slab **entry = &piece->slabs[s->page];
+	size_t last = s->page + nindexed - 1;
+	bool made = make_ready(piece, s->page);
 
-	count_used(a, piece, npages);
-	if (!make_ready(piece, s->page))
+	if (s->page / SLAB_CHUNK != last / SLAB_CHUNK)
+		made |= make_ready(piece, last);
+	if (!made)
 		close_gap(a, piece);
+	count_used(a, piece, npages);
 	cut_front(a, piece, s, npages);
 	mark_used(s, npages);
-	piece->slabs[s->page] = s;
+	for (size_t i = 0; i < nindexed; i++)
+		entry[i] = s;
 }
 
 /* A free span becomes two. */
@@ -403,28 +414,37 @@ static size_t pages_before(const struct slab *span, size_t align)
 	return (mm_align_up(span->base, align) - span->base) / MM_PAGE_SIZE;
 }
 
-struct slab *byte_slab_span_get(struct byte_slab *a, size_t npages, size_t align)
+/* A free span that has npages at an alignment above a page, and begins there. */
+static struct slab *find_aligned(struct byte_slab *a, size_t npages, size_t align)
 {
-	struct slab *span = npages > MAX_PAGES ? NULL : find_fit(a, npages);
+	struct slab *span = find_fit(a, npages);
 
 	if (span && pages_before(span, align) + npages > span->npages)
 		span = find_fit(a, npages + align / MM_PAGE_SIZE - 1);
-	if (!span)
+	if (!span || !pages_before(span, align))
+		return span;
+	return split(a, span, pages_before(span, align));
+}
+
+struct slab *byte_slab_span_get(struct byte_slab *a, size_t npages, size_t align)
+{
+	struct slab *span;
+
+	if (npages > MAX_PAGES)
 		return NULL;
-	if (pages_before(span, align))
-		span = split(a, span, pages_before(span, align));
-	cut(a, span, npages);
+	span = align > MM_PAGE_SIZE ? find_aligned(a, npages, align) : find_fit(a, npages);
+	if (span)
+		cut(a, span, npages, 1);
 	return span;
 }
 
-void byte_slab_span_index(struct slab *s)
+struct slab *byte_slab_span_get_indexed(struct byte_slab *a, size_t npages)
 {
-	struct slab_piece *piece = piece_of(s);
-	struct slab **entry = &piece->slabs[s->page];
+	struct slab *span = find_fit(a, npages);
 
-	make_ready(piece, s->page + s->npages - 1);
-	for (size_t i = 1; i < s->npages; i++)
-		entry[i] = s;
+	if (span)
+		cut(a, span, npages, npages);
+	return span;
 }
 
 void byte_slab_span_put(struct byte_slab *a, struct slab *s)
@@ -458,7 +478,7 @@ bool byte_slab_span_grow(struct byte_slab *a, struct slab *s, size_t npages)
 	if (s->page + s->npages == piece->npages || state_of(after) != SLAB_FREE ||
 	    after->npages < more)
 		return false;
-	cut(a, after, more);
+	cut(a, after, more, 1);
 	piece->slabs[after->page] = &byte_slab_no_page;
 	set_state(after, SLAB_INNER);
 	mark_used(s, npages);

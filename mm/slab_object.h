@@ -20,6 +20,7 @@ typedef uint64_t __attribute__((may_alias)) word_t;
 struct slab_class {
 	uint16_t size;
 	uint8_t npages;
+	uint8_t doublings; /* of npages at most: to 16 pages, or MAX_OBJECTS */
 };
 
 extern const struct slab_class byte_slab_classes[]; /* NCLASSES of them */

@@ -111,10 +111,10 @@ size_t byte_slab_span_overhead(size_t npages);
 
 /* npages at an alignment (bytes, at least a page), state RUN, no owner. NULL: none. */
 struct slab *byte_slab_span_get(struct byte_slab *a, size_t npages, size_t align);
+/* The same at the alignment of a page, for a slab: all its pages lead to its record, not the first
+ * alone. Pre: npages is at most SLAB_CHUNK. */
+struct slab *byte_slab_span_get_indexed(struct byte_slab *a, size_t npages);
 void byte_slab_span_put(struct byte_slab *a, struct slab *s);
-
-/* All pages of the span lead to its record, not the first alone. */
-void byte_slab_span_index(struct slab *s);
 
 /* Give the pages behind the first npages back; take the pages that follow, if they are free. */
 void byte_slab_span_shrink(struct byte_slab *a, struct slab *s, size_t npages);

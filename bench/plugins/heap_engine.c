@@ -47,18 +47,12 @@ __attribute__((flatten)) void *heap_alloc(size_t size, size_t align)
 	return CAT(byte_, ENGINE, _alloc)(&heap.base, size, align);
 }
 #else
-static __attribute__((noinline)) void *alloc_any(size_t size, size_t align)
-{
-	void *p = OPS.alloc_local ? OPS.alloc_local(&heap.base, size, align, 0) : NULL;
-
-	return p ? p : OPS.alloc(&heap.base, size, align);
-}
 
 __attribute__((flatten)) void *heap_alloc(size_t size, size_t align)
 {
 	void *p = CAT(byte_, ENGINE, _alloc_fast)(&heap.base, size, align, 0);
 
-	return __builtin_expect(!p, 0) ? alloc_any(size, align) : p;
+	return __builtin_expect(!p, 0) ? OPS.alloc(&heap.base, size, align) : p;
 }
 #endif
 

@@ -4,6 +4,8 @@
 #include <mm/fault.h>
 #include <selftest/selftest.h>
 
+#include "../slab_object.h"
+
 #define HEAP_BYTES ((size_t)1 << 20)
 #define BLOCKS	   200u
 #define ROUNDS	   6000u
@@ -535,6 +537,19 @@ SELFTEST(mm, byte_slab_classes)
 
 		CHECK(held >= size && (held - size) * 8 <= size + canary + 64);
 		CHECK(put(a, p, size, 1) == MM_FAULT_NONE);
+	}
+}
+
+/* The table says how often a slab may double: as often as it stays within the limits. */
+SELFTEST(mm, slab_doublings)
+{
+	for (size_t i = 0; i < NCLASSES; i++) {
+		const struct slab_class *c = &byte_slab_classes[i];
+		size_t nbytes = (size_t)c->npages * MM_PAGE_SIZE << c->doublings;
+
+		CHECK(nbytes <= SLAB_MAX_BYTES && nbytes / c->size <= MAX_OBJECTS);
+		CHECK(2 * nbytes > SLAB_MAX_BYTES || 2 * nbytes > MAX_OBJECTS * c->size);
+		CHECK(c->npages <= SLAB_CHUNK);
 	}
 }
 
