@@ -130,8 +130,7 @@ static void drain_caches(struct global_allocator *g)
 	mm_port_unpin(pinned, cpu);
 }
 
-OUT_OF_LINE bool refill_one_page(struct global_allocator *g, enum page_usage usage,
-				 virt_addr_t *out)
+static bool refill_one_page(struct global_allocator *g, enum page_usage usage, virt_addr_t *out)
 {
 	unsigned int cpu;
 	unsigned long pinned = mm_port_pin(&cpu);
@@ -149,6 +148,7 @@ OUT_OF_LINE bool refill_one_page(struct global_allocator *g, enum page_usage usa
 	return ok;
 }
 
+/* False: refill_one_page. */
 static bool get_one_page(struct global_allocator *g, enum page_usage usage, virt_addr_t *out)
 {
 	unsigned int cpu;
@@ -156,10 +156,10 @@ static bool get_one_page(struct global_allocator *g, enum page_usage usage, virt
 	bool ok = likely(!drain_wanted(g, cpu)) && page_alloc_one_local(&g->pages, usage, cpu, out);
 
 	mm_port_unpin(pinned, cpu);
-	return likely(ok) || refill_one_page(g, usage, out);
+	return ok;
 }
 
-OUT_OF_LINE enum mm_fault_kind drain_one_page(struct global_allocator *g, virt_addr_t page)
+static enum mm_fault_kind drain_one_page(struct global_allocator *g, virt_addr_t page)
 {
 	unsigned int cpu;
 	unsigned long pinned = mm_port_pin(&cpu);
@@ -177,18 +177,15 @@ OUT_OF_LINE enum mm_fault_kind drain_one_page(struct global_allocator *g, virt_a
 	return fault;
 }
 
-static enum mm_fault_kind put_one_page(struct global_allocator *g, virt_addr_t page)
+/* False: the locked call frees it, or says what is wrong. */
+static bool put_one_page(struct global_allocator *g, virt_addr_t page)
 {
-	enum mm_fault_kind fault = MM_FAULT_NONE;
 	unsigned int cpu;
 	unsigned long pinned = mm_port_pin(&cpu);
-	bool done =
-		likely(!drain_wanted(g, cpu)) && page_free_one_local(&g->pages, page, cpu, &fault);
+	bool done = likely(!drain_wanted(g, cpu)) && page_free_one_local(&g->pages, page, cpu);
 
 	mm_port_unpin(pinned, cpu);
-	if (likely(done) || fault != MM_FAULT_NONE)
-		return fault;
-	return drain_one_page(g, page);
+	return done;
 }
 
 void global_allocator_trim(struct global_allocator *g)
@@ -283,6 +280,8 @@ OUT_OF_LINE enum alloc_result request_pages_slow(struct global_allocator *g,
 
 	if (!request_valid(req))
 		return ALLOC_INVALID_PARAM;
+	if (any_one_page(req) && refill_one_page(g, req.usage, out))
+		return ALLOC_OK;
 	do
 		r = global_get_pages(g, req, out);
 	while (r == ALLOC_NO_MEMORY && global_reclaim(g, req.npages, &stage));
@@ -297,18 +296,19 @@ enum alloc_result global_allocator_request_pages(struct global_allocator *g,
 	return request_pages_slow(g, req, out);
 }
 
-enum alloc_result global_allocator_alloc_pages(struct global_allocator *g, size_t npages,
-					       size_t align, virt_addr_t *out)
+__attribute__((flatten)) enum alloc_result global_allocator_alloc_pages(struct global_allocator *g,
+									size_t npages, size_t align,
+									virt_addr_t *out)
 {
-	struct page_request req = {
-		.npages = npages,
-		.align = align,
-		.usage = PAGE_USAGE_KERNEL,
-	};
-
-	if (any_one_page(req) && likely(get_one_page(g, PAGE_USAGE_KERNEL, out)))
+	if (npages == 1 && align == MM_PAGE_SIZE && likely(get_one_page(g, PAGE_USAGE_KERNEL, out)))
 		return ALLOC_OK;
-	return request_pages_slow(g, req, out);
+	return request_pages_slow(g,
+				  (struct page_request){
+					  .npages = npages,
+					  .align = align,
+					  .usage = PAGE_USAGE_KERNEL,
+				  },
+				  out);
 }
 
 static enum alloc_result get_pages_at(struct global_allocator *g, virt_addr_t start, size_t npages)
@@ -338,17 +338,25 @@ enum alloc_result global_allocator_alloc_pages_at(struct global_allocator *g, vi
 	return r;
 }
 
-enum alloc_result global_allocator_dealloc_pages(struct global_allocator *g, virt_addr_t start,
-						 size_t npages)
+OUT_OF_LINE enum alloc_result dealloc_pages_slow(struct global_allocator *g, virt_addr_t start,
+						 size_t npages, const void *caller)
 {
 	enum mm_fault_kind fault;
 
 	if (unlikely(!npages || npages > (size_t)PTRDIFF_MAX >> MM_PAGE_SHIFT))
-		return refuse_pages(start, 0, MM_FAULT_WRONG_LAYOUT, CALLER);
-	fault = npages == 1 ? put_one_page(g, start) : put_pages(g, start, npages, OTHER_PAGES);
+		return refuse_pages(start, 0, MM_FAULT_WRONG_LAYOUT, caller);
+	fault = npages == 1 ? drain_one_page(g, start) : put_pages(g, start, npages, OTHER_PAGES);
 	if (likely(fault == MM_FAULT_NONE))
 		return ALLOC_OK;
-	return refuse_pages(start, npages, fault, CALLER);
+	return refuse_pages(start, npages, fault, caller);
+}
+
+__attribute__((flatten)) enum alloc_result
+global_allocator_dealloc_pages(struct global_allocator *g, virt_addr_t start, size_t npages)
+{
+	if (npages == 1 && likely(put_one_page(g, start)))
+		return ALLOC_OK;
+	return dealloc_pages_slow(g, start, npages, CALLER);
 }
 
 enum alloc_result global_allocator_dealloc_heap_pages(struct global_allocator *g, virt_addr_t start,

@@ -87,6 +87,15 @@ __attribute__((no_sanitize("thread"))) static inline void add_count(size_t *coun
 	*count += delta;
 }
 
+/* Known to the compiler as an address, it is made once. */
+static inline struct page_cpu_cache *cache_of(struct page_alloc *a, unsigned int cpu)
+{
+	struct page_cpu_cache *c = &a->cache[cpu];
+
+	__asm__("" : "+r"(c));
+	return c;
+}
+
 /* How many pages are parked. Of the caller's cache, or about now. */
 static size_t parked_pages(const struct page_cpu_cache *c)
 {
@@ -115,7 +124,7 @@ static inline bool lower_top(struct page_cpu_cache *c, ptrdiff_t top)
 bool page_alloc_one_local(struct page_alloc *a, enum page_usage usage, unsigned int cpu,
 			  virt_addr_t *out)
 {
-	struct page_cpu_cache *c = &a->cache[cpu];
+	struct page_cpu_cache *c = cache_of(a, cpu);
 	ptrdiff_t top = c->top - 1;
 	uint32_t i;
 
@@ -132,17 +141,15 @@ bool page_alloc_one_local(struct page_alloc *a, enum page_usage usage, unsigned 
 	return true;
 }
 
-bool page_free_one_local(struct page_alloc *a, virt_addr_t page, unsigned int cpu,
-			 enum mm_fault_kind *fault)
+bool page_free_one_local(struct page_alloc *a, virt_addr_t page, unsigned int cpu)
 {
-	struct page_cpu_cache *c = &a->cache[cpu];
+	struct page_cpu_cache *c = cache_of(a, cpu);
 	uintptr_t offset = page.value - c->base;
 	/* Rotated, so that a misaligned offset is a huge index. */
 	size_t i = offset >> MM_PAGE_SHIFT | offset << (64 - MM_PAGE_SHIFT);
 	ptrdiff_t top = c->top;
 	unsigned int state;
 
-	*fault = MM_FAULT_NONE;
 	if (i >= mm_load_relaxed(&c->span) || top >= c->limit)
 		return false;
 	state = page_state(c->states, i);

@@ -54,7 +54,7 @@ __attribute__((noinline)) static void free_slow(uintptr_t addr, size_t n)
 
 	if (n == 1) {
 		page_alloc_drain(&pages, 0);
-		if (page_free_one_local(&pages, (virt_addr_t){addr}, 0, &fault))
+		if (page_free_one_local(&pages, (virt_addr_t){addr}, 0))
 			return;
 	}
 	if (page_alloc_put(&pages, (virt_addr_t){addr}, n, &fault) != ALLOC_OK)
@@ -64,10 +64,8 @@ __attribute__((noinline)) static void free_slow(uintptr_t addr, size_t n)
 
 __attribute__((flatten)) void page_free(uintptr_t addr, size_t n, unsigned int align_log2)
 {
-	enum mm_fault_kind fault;
-
 	(void)align_log2;
-	if (n != 1 || !page_free_one_local(&pages, (virt_addr_t){addr}, 0, &fault))
+	if (n != 1 || !page_free_one_local(&pages, (virt_addr_t){addr}, 0))
 		free_slow(addr, n);
 }
 

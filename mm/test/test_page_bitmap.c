@@ -266,10 +266,10 @@ SELFTEST(mm, page_cpu_cache)
 	CHECK(page_alloc_one_local(&pages, PAGE_USAGE_DMA, 0, &va));
 	CHECK(page_alloc_usage(&pages, PAGE_USAGE_DMA) == 1 && page_alloc_used(&pages) == 1);
 	CHECK(page_alloc_is_allocated(&pages, va) && !page_alloc_check(&pages));
-	CHECK(!page_free_one_local(&pages, (virt_addr_t){va.value + 8}, 0, &fault));
-	CHECK(!page_free_one_local(&pages, virt_addr(NULL), 0, &fault));
-	CHECK(page_free_one_local(&pages, va, 0, &fault));
-	CHECK(!page_free_one_local(&pages, va, 0, &fault));
+	CHECK(!page_free_one_local(&pages, (virt_addr_t){va.value + 8}, 0));
+	CHECK(!page_free_one_local(&pages, virt_addr(NULL), 0));
+	CHECK(page_free_one_local(&pages, va, 0));
+	CHECK(!page_free_one_local(&pages, va, 0));
 	CHECK(rig_put_fault(&pages, va.value, 1) == MM_FAULT_DOUBLE_FREE &&
 	      !page_alloc_is_allocated(&pages, va));
 	CHECK(page_alloc_usage(&pages, PAGE_USAGE_CPU_CACHE) == parked);
@@ -277,11 +277,11 @@ SELFTEST(mm, page_cpu_cache)
 	CHECK(page_alloc_one_local(&pages, PAGE_USAGE_TABLE, 0, &va) &&
 	      rig_put(&pages, va.value, 1) == ALLOC_OK);
 	CHECK(rig_get(&pages, 1, MM_PAGE_SIZE, &other) == ALLOC_OK);
-	CHECK(page_free_one_local(&pages, other, 0, &fault));
+	CHECK(page_free_one_local(&pages, other, 0));
 	CHECK(page_alloc_used(&pages) == 0 && !page_alloc_check(&pages));
 	/* Pages of the heap have one door only. */
 	CHECK(page_alloc_one_local(&pages, PAGE_USAGE_HEAP, 0, &va));
-	CHECK(!page_free_one_local(&pages, va, 0, &fault) && fault == MM_FAULT_NONE);
+	CHECK(!page_free_one_local(&pages, va, 0));
 	CHECK(page_alloc_put_kinds(&pages, va, 1, ~(1u << PAGE_USAGE_HEAP), &fault) ==
 		      ALLOC_NOT_ALLOCATED &&
 	      fault == MM_FAULT_FOREIGN);

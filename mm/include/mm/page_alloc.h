@@ -115,12 +115,11 @@ MM_MUST_CHECK enum alloc_result page_alloc_put_kinds(struct page_alloc *a, virt_
  * One page through the cache of a pinned CPU, no lock. False: the cache cannot
  * serve the call (empty, full, a page of another region or of the heap, misuse): make the
  * locked call, which also says what is wrong, after page_alloc_refill or
- * page_alloc_drain moved a batch. *fault is then MM_FAULT_NONE.
+ * page_alloc_drain moved a batch.
  */
 bool page_alloc_one_local(struct page_alloc *a, enum page_usage usage, unsigned int cpu,
 			  virt_addr_t *out);
-bool page_free_one_local(struct page_alloc *a, virt_addr_t page, unsigned int cpu,
-			 enum mm_fault_kind *fault);
+bool page_free_one_local(struct page_alloc *a, virt_addr_t page, unsigned int cpu);
 
 /* Move a batch of pages between a CPU's cache and the bitmap. Locked and pinned to that cpu. */
 void page_alloc_refill(struct page_alloc *a, unsigned int cpu);
