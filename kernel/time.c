@@ -15,6 +15,7 @@ static uint64_t interrupts;
 static void (*armed)(void);
 static uint64_t armed_at, wake_at; /* ns since boot; 0: none */
 static struct irq_action timer_action;
+static bool has_interrupt = !ARCH_TIMER_IN_TREE;
 
 static uint64_t ticks_to_ns(uint64_t ticks)
 {
@@ -73,6 +74,11 @@ void timer_wake_by(uint64_t at_ns)
 	arch_irq_restore(state);
 }
 
+bool timer_can_wake(void)
+{
+	return has_interrupt;
+}
+
 uint64_t timer_interrupts(void)
 {
 	return interrupts;
@@ -113,6 +119,7 @@ static int arm_timer_probe(const struct fdt_node *node)
 		log_warn("timer: no interrupt; tests run without a hang limit");
 		return -1;
 	}
+	has_interrupt = true;
 	return 0;
 }
 

@@ -86,6 +86,13 @@ def lost_irq(arch):
     return dataclasses.replace(run, extra=own_tree(run, "lost-irq-" + arch, *changes))
 
 
+def no_timer():
+    """A machine that does not say where its timer's interrupt is: nothing ends a sleep, so disks are polled."""
+    run = cell("aarch64")
+    return dataclasses.replace(run, extra=own_tree(
+        run, "no-timer", ("-t", "s", ["/timer", "compatible", "none"])))
+
+
 # What a person types at the prompt, with an error of each kind, and what must come of it.
 TYPED = ["hepl", "help", "mem", "pages", "heap", "dma", "walk", "walk 0xffffffff80200000", "blk", "blk vda 0", "irq",
          "dt", "test lib/*", "blkx\x7f", "poweroff"]
@@ -120,6 +127,8 @@ def cells():
         c[arch + " lost interrupts"] = functools.partial(lost_irq, arch)
         c[arch + " one disk"] = cell(arch, disks=1)
         c[arch + " three disks"] = cell(arch, disks=3)
+        c[arch + " odd disks"] = cell(arch, disks=0, zero_disks=((0, 512), (1000448, 4096)),
+                                     expect=(" 0 sectors", " 1952 sectors"))
         c[arch + " initrd"] = cell(arch, extra=initrd())
         c[arch + " two NUMA nodes"] = cell(arch, mem="512M", smp=2, extra=NUMA)
         c[arch + " prompt"] = prompt_cell(arch)
@@ -134,6 +143,7 @@ def cells():
     c["riscv64 sifive_u"] = cell("riscv64", machine="sifive_u", smp=2, mem="256M", disks=0, powers_off=False)
     for cpu in ("cortex-a57", "cortex-a72", "max"):
         c["aarch64 " + cpu] = cell("aarch64", cpu=cpu)
+    c["aarch64 no timer"] = no_timer
     c["aarch64 GICv3"] = cell("aarch64", machine="virt,gic-version=3")
     c["aarch64 EL2"] = cell("aarch64", machine="virt,virtualization=on")
     c["aarch64 EL2 GICv3 max"] = cell("aarch64", cpu="max", machine="virt,gic-version=3,virtualization=on")

@@ -36,6 +36,7 @@ class Run:
     prompt: bytes = b""  # what the firmware asks, and what a person would type then
     answer: bytes = b""
     expect: tuple = ()  # regular expressions that the output must match besides
+    zero_disks: tuple = ()  # (size, block) in bytes: disks that read as zeroes; what is no whole block cannot be read
     powers_off: bool = True  # False: the firmware has no way to
     kernel: bool = True  # False: something else in `extra` loads it
 
@@ -96,6 +97,9 @@ def command(run, disks, prompt=False):
     for i, (path, serial, read_only) in enumerate(disks):
         args += ["-drive", "if=none,id=d%d,format=raw,file=%s%s" % (i, path, ",readonly=on" if read_only else ""),
                  "-device", "virtio-blk-device,drive=d%d,serial=%s" % (i, serial)]
+    for i, (size, block) in enumerate(run.zero_disks):
+        args += ["-blockdev", "driver=null-co,read-zeroes=on,node-name=z%d,size=%d" % (i, size), "-device",
+                 "virtio-blk-device,drive=z%d,logical_block_size=%d,physical_block_size=%d" % (i, block, block)]
     return args + list(run.extra)
 
 
@@ -158,6 +162,7 @@ def judge(run, text, status, disks, scratch_before):
                 return "the scratch disk does not hold the pattern"
             data = before
         wanted.append(hashlib.sha256(data).hexdigest())
+    wanted += [hashlib.sha256(bytes(size - size % block)).hexdigest() for size, block in run.zero_disks]
     if sorted(seen.values()) != sorted(wanted):
         return "checksums of the disks differ: %s, not %s" % (sorted(seen.values()), sorted(wanted))
     return None

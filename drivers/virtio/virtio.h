@@ -20,6 +20,7 @@ enum virtio_status {
 	VIRTIO_DRIVER_FOUND = 2,
 	VIRTIO_DRIVER_OK = 4,
 	VIRTIO_FEATURES_OK = 8,
+	VIRTIO_NEEDS_RESET = 64, /* the device cannot go on (virtio 1.2, 2.1.2) */
 	VIRTIO_FAILED = 128,
 };
 
@@ -85,7 +86,7 @@ struct virtio_driver {
 	static const struct virtio_driver id \
 		__attribute__((section("virtio_drivers"), used, aligned(8)))
 
-/* Offer a device to the drivers. Negative: nobody took it. */
+/* Offer a device to its driver. Negative: there is none, or it could not start the device. */
 int virtio_probe(struct virtio_transport *t);
 
 /* Stop the device. Negative: it does not answer, and may still use its memory. */

@@ -18,7 +18,7 @@
  *
  * The caller fetches completions itself. The interrupt only ends its sleep, so that
  * there is one path, whether one polls, sleeps, or has interrupts disabled. A disk whose interrupt
- * does not come is polled.
+ * does not come, or that nothing could wake us for in time, is polled.
  */
 #include "virtio_blk.h"
 
@@ -60,6 +60,7 @@ enum request_status {
 #define HEADER_SIZE  offsetof(struct virtio_blk_header, status)
 #define DATA_SIZE    ((size_t)64 << 10)
 #define IRQ_LATE_MS  100u
+#define LATE_MAX     3u
 #define MAX_SEGMENTS 16u
 #define MAX_BUFFERS  (MAX_SEGMENTS + 2)
 
@@ -79,10 +80,17 @@ static size_t min_size(size_t a, size_t b)
 
 /* --- Starting a device, at first and after a reset ------------------------- */
 
+/* The last block of a disk of an odd size cannot be transferred: devices refuse what is not whole.
+ */
 static int read_capacity(struct virtio_blk *b)
 {
+	uint64_t nsectors;
+
 	b->config_changed = false;
-	return virtio_config64(b->transport, CONFIG_CAPACITY, &b->blk.nsectors);
+	if (virtio_config64(b->transport, CONFIG_CAPACITY, &nsectors) < 0)
+		return -1;
+	b->blk.nsectors = nsectors & ~(uint64_t)(b->blk.block_size / BLK_SECTOR - 1);
+	return 0;
 }
 
 static uint32_t read_block_size(struct virtio_transport *t, uint64_t features)
@@ -117,9 +125,11 @@ static int prepare_queue(struct virtio_blk *b)
 
 	if (max < MIN_QUEUE || max < b->queue.size)
 		return -1;
-	if (!b->queue.size)
-		return virtqueue_init(&b->queue, &t->dma, max);
-	virtqueue_reset(&b->queue);
+	if (b->queue.size)
+		virtqueue_reset(&b->queue);
+	else if (virtqueue_init(&b->queue, &t->dma, max) < 0)
+		return -1;
+	b->queue.any_length = t->legacy;
 	return 0;
 }
 
@@ -200,8 +210,8 @@ static void give_up_irq(struct virtio_blk *b)
 
 /*
  * Sleep only if nothing arrived since the look at the queue: interrupts stay pending meanwhile.
- * One that never comes, as the tree is wrong about the line or the controller does not reach this
- * CPU, costs the first request that sleeps IRQ_LATE_MS, and none after it anything.
+ * One that does not come, as the tree is wrong about the line or the controller does not reach this
+ * CPU, costs LATE_MAX requests in a row that sleep IRQ_LATE_MS each, and none after them anything.
  */
 static void idle(struct virtio_blk *b, uint64_t deadline)
 {
@@ -218,8 +228,17 @@ static void idle(struct virtio_blk *b, uint64_t deadline)
 	if (!virtqueue_pending(&b->queue))
 		arch_wait_for_interrupt();
 	arch_irq_restore(state);
-	if (!b->irq_came && virtqueue_pending(&b->queue) && time_ns() >= late)
+	if (!b->irq_came && virtqueue_pending(&b->queue) && time_ns() >= late &&
+	    ++b->late == LATE_MAX)
 		give_up_irq(b);
+}
+
+/* The device says that it cannot go on. That is asked when it has interrupted for such a reason. */
+static bool needs_reset(const struct virtio_blk *b)
+{
+	struct virtio_transport *t = b->transport;
+
+	return b->config_changed && t->ops->status(t) & VIRTIO_NEEDS_RESET;
 }
 
 static int wait_done(struct virtio_blk *b, struct virtq_completion *done)
@@ -230,8 +249,12 @@ static int wait_done(struct virtio_blk *b, struct virtq_completion *done)
 	while ((n = virtqueue_completed(&b->queue, done)) == 0) {
 		if (time_ns() > deadline)
 			return BLK_TIMEOUT;
+		if (needs_reset(b))
+			return BLK_BROKEN;
 		idle(b, deadline);
 	}
+	if (b->irq_came)
+		b->late = 0;
 	return n < 0 ? BLK_BROKEN : BLK_OK;
 }
 
@@ -266,7 +289,8 @@ static int request(struct virtio_blk *b, enum request_type type, uint64_t sector
 		return BLK_BROKEN;
 	write_header(b, type, sector);
 	n = describe(b, type, nbytes, buf);
-	b->waits_for_irq = b->has_irq && !b->blk.polling;
+	b->irq_came = false;
+	b->waits_for_irq = b->has_irq && !b->blk.polling && timer_can_wake();
 	virtqueue_want_irq(&b->queue, b->waits_for_irq);
 	if (virtqueue_add(&b->queue, buf, n, b) < 0)
 		return BLK_NO_MEMORY;
@@ -283,9 +307,11 @@ static int request(struct virtio_blk *b, enum request_type type, uint64_t sector
 static void on_irq(void *ctx)
 {
 	struct virtio_blk *b = ctx;
+	uint32_t why = b->transport->ops->ack_irq(b->transport);
 
-	b->irq_came = true;
-	if (b->transport->ops->ack_irq(b->transport) & VIRTIO_IRQ_CONFIG)
+	if (why)
+		b->irq_came = true;
+	if (why & VIRTIO_IRQ_CONFIG)
 		b->config_changed = true;
 }
 
@@ -295,7 +321,7 @@ static void acquire(struct virtio_blk *b)
 {
 	while (__atomic_exchange_n(&b->busy, 1, __ATOMIC_ACQUIRE))
 		arch_relax();
-	if (!b->dead && b->config_changed && read_capacity(b) < 0)
+	if (!b->dead && b->config_changed && (needs_reset(b) || read_capacity(b) < 0))
 		recover(b, BLK_BROKEN);
 }
 
@@ -316,18 +342,14 @@ struct extent {
 static int find_extent(const struct virtio_blk *b, uint64_t sector, size_t nsectors,
 		       struct extent *x)
 {
-	size_t block = b->blk.block_size / BLK_SECTOR, end;
-	uint64_t left;
+	size_t block = b->blk.block_size / BLK_SECTOR;
 
 	x->skip = sector & (block - 1);
 	x->start = sector - x->skip;
 	x->wanted = min_size(nsectors, b->chunk / BLK_SECTOR - x->skip);
 	if (sector >= b->blk.nsectors || x->wanted > b->blk.nsectors - sector)
 		return BLK_RANGE;
-	/* The last block of an odd-sized disk is cut off. */
-	end = (x->skip + x->wanted + block - 1) & ~(block - 1);
-	left = b->blk.nsectors - x->start;
-	x->nsectors = left < end ? (size_t)left : end;
+	x->nsectors = (x->skip + x->wanted + block - 1) & ~(block - 1);
 	return BLK_OK;
 }
 

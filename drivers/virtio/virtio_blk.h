@@ -21,7 +21,8 @@ struct virtio_blk {
 	struct virtqueue queue;
 	struct irq_action irq;
 	bool has_irq;
-	bool irq_came;	     /* set by the interrupt handler */
+	bool irq_came;	     /* during this request: set by the interrupt handler */
+	uint8_t late;	     /* requests in a row that were done, and no interrupt came */
 	bool waits_for_irq;  /* the request under way */
 	bool config_changed; /* set by the interrupt handler */
 	bool dead;	     /* a reset did not help: every request fails */

@@ -34,6 +34,9 @@
 #define REG_CONFIG_GENERATION 0x0fc
 #define REG_CONFIG	      0x100
 
+#define CONFIG_BYTES 24u /* of the configuration, what drivers read */
+#define ACK_TRIES    16u
+
 #define MAGIC	       0x74726976u /* "virt" */
 #define VERSION_LEGACY 1u
 #define VERSION_MODERN 2u
@@ -159,13 +162,20 @@ static void mmio_queue_notify(struct virtio_transport *t, uint32_t queue)
 	set(t, REG_NOTIFY, queue);
 }
 
+/*
+ * The line falls only when nothing is left, and one that is edge-triggered fires only then again:
+ * what came while the rest was acknowledged has to be, too.
+ */
 static uint32_t mmio_ack_irq(struct virtio_transport *t)
 {
-	uint32_t why = get(t, REG_IRQ_STATUS);
+	uint32_t why, all = 0;
 
-	set(t, REG_IRQ_ACK, why);
-	arch_io_mb();
-	return why;
+	for (unsigned int i = 0; i < ACK_TRIES && (why = get(t, REG_IRQ_STATUS)) != 0; i++) {
+		set(t, REG_IRQ_ACK, why);
+		arch_io_mb();
+		all |= why;
+	}
+	return all;
 }
 
 static int mmio_irq_connect(struct virtio_transport *t, struct irq_action *action)
@@ -243,7 +253,7 @@ static int start(struct virtio_mmio *m, const struct fdt_node *node)
 	phys_addr_t base;
 	uint64_t size;
 
-	if (fdt_reg(node, 0, &base, &size) < 0 || size <= REG_CONFIG)
+	if (fdt_reg(node, 0, &base, &size) < 0 || size < REG_CONFIG + CONFIG_BYTES)
 		return -1;
 	m->regs = (volatile uint8_t *)io_map(base, size);
 	if (!m->regs)

@@ -41,6 +41,7 @@ int virtqueue_init(struct virtqueue *q, struct dma_device *dma, uint32_t max)
 		return -1;
 	at = q->memory.cpu_addr;
 	q->size = size;
+	q->any_length = false;
 	q->desc = (volatile struct virtq_desc *)at;
 	q->avail = (volatile struct virtq_avail *)(at + size * sizeof(struct virtq_desc));
 	q->used = (volatile struct virtq_used *)(at + used_offset(size));
@@ -66,6 +67,7 @@ void virtqueue_reset(struct virtqueue *q)
 	q->in_flight = 0;
 	q->next_avail = 0;
 	q->next_used = 0;
+	q->broken = false;
 }
 
 struct virtq_place virtqueue_place(const struct virtqueue *q)
@@ -142,22 +144,28 @@ bool virtqueue_pending(const struct virtqueue *q)
 	return q->used->idx != q->next_used;
 }
 
+static int breach(struct virtqueue *q)
+{
+	q->broken = true;
+	return -1;
+}
+
 int virtqueue_completed(struct virtqueue *q, struct virtq_completion *out)
 {
 	uint16_t ready = (uint16_t)(q->used->idx - q->next_used);
 	const volatile struct virtq_used_elem *e = &q->used->ring[q->next_used & (q->size - 1)];
 	uint32_t id, len;
 
-	if (!ready)
+	if (!ready && !q->broken)
 		return 0;
-	if (ready > q->in_flight)
-		return -1;
+	if (q->broken || ready > q->in_flight)
+		return breach(q);
 	arch_io_rmb();
 	/* Each is read once: the device could change it between a check and a use. */
 	id = e->id;
-	len = e->len;
+	len = q->any_length ? 0 : e->len;
 	if (id >= q->size || !q->slot[id].in_flight || len > q->slot[id].writable)
-		return -1;
+		return breach(q);
 	q->slot[id].in_flight = false;
 	q->in_flight--;
 	q->next_used++;

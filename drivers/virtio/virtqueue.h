@@ -66,6 +66,8 @@ struct virtqueue {
 	uint16_t free_head;
 	uint16_t in_flight; /* chains */
 	uint16_t next_avail, next_used;
+	bool broken;	 /* the device broke the rules */
+	bool any_length; /* what it says it wrote means nothing: legacy devices */
 	struct dma_info memory;
 	struct virtq_slot slot[VIRTQUEUE_MAX];
 };
@@ -82,7 +84,10 @@ struct virtq_completion {
 	uint32_t written; /* bytes, at most what the chain can take */
 };
 
-/* A queue of at most max descriptors, rounded down to a power of two. Negative: no memory. */
+/*
+ * A queue of at most max descriptors, rounded down to a power of two. Negative: no memory, or max
+ * is 0. What was in *q does not matter.
+ */
 int virtqueue_init(struct virtqueue *q, struct dma_device *dma, uint32_t max);
 
 /* The device is quiet. */
@@ -107,9 +112,11 @@ bool virtqueue_pending(const struct virtqueue *q);
 
 /*
  * The next chain that the device is done with: 1; 0: none; negative: the device broke
- * the rules. The chain keeps its descriptors until it is released.
+ * the rules, now or before. The chain keeps its descriptors until it is released.
  */
 int virtqueue_completed(struct virtqueue *q, struct virtq_completion *out);
+
+/* Pre: the chain was completed, and not released since. */
 void virtqueue_release(struct virtqueue *q, uint16_t head);
 
 #endif

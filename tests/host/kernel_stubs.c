@@ -28,6 +28,11 @@ void timer_wake_by(uint64_t at_ns)
 	(void)at_ns;
 }
 
+bool timer_can_wake(void)
+{
+	return true;
+}
+
 /* As in mm_port_host.c: "physical" is virtual. */
 void *arch_phys_to_virt(uint64_t pa)
 {

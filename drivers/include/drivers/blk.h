@@ -22,10 +22,10 @@ enum blk_error {
 const char *blk_error_text(int error);
 
 struct blk_device {
-	char name[8];	  /* "vda", "vdb", ... in the order of their addresses */
-	char id[21];	  /* what the device calls itself, "" when it does not */
-	uint64_t address; /* of its registers: decides the order of names */
-	uint64_t nsectors;
+	char name[8];	     /* "vda", "vdb", ... in the order of their addresses */
+	char id[21];	     /* what the device calls itself, "" when it does not */
+	uint64_t address;    /* of its registers: decides the order of names */
+	uint64_t nsectors;   /* in whole blocks */
 	uint32_t block_size; /* what the device prefers */
 	bool read_only;
 	bool polling; /* wait by polling instead of the interrupt; may be changed at any time */
@@ -33,7 +33,10 @@ struct blk_device {
 	struct blk_device *next; /* private */
 };
 
-/* What a driver supplies. Buffers are any kernel memory; calls block until done. */
+/*
+ * What a driver supplies. Buffers are any kernel memory; calls block until done, and one that comes
+ * while another is under way waits for it. Not from an interrupt handler.
+ */
 struct blk_ops {
 	int (*read)(struct blk_device *d, uint64_t sector, void *buf, size_t nsectors);
 	int (*write)(struct blk_device *d, uint64_t sector, const void *buf, size_t nsectors);
@@ -43,11 +46,20 @@ struct blk_ops {
 /* Registered disks in order; NULL ends. */
 struct blk_device *blk_first(void);
 struct blk_device *blk_find(const char *name);
-void blk_register(struct blk_device *d); /* gives it its name */
 
-/* Checked against the size of the disk, split as the device needs. 0 or an enum blk_error. */
+/* Gives it its name, by its address, which may rename others. It stays the driver's, for good.
+ * While the machine starts, on one CPU. */
+void blk_register(struct blk_device *d);
+
+/*
+ * Checked against the size of the disk, split as the device needs. 0 or an enum blk_error, after
+ * which some of the sectors may have been transferred. A write of a part of a block reads it,
+ * changes it and writes it back.
+ */
 int blk_read(struct blk_device *d, uint64_t sector, void *buf, size_t nsectors);
 int blk_write(struct blk_device *d, uint64_t sector, const void *buf, size_t nsectors);
+
+/* What was written is stable when this returns 0; at once on a disk that writes through. */
 int blk_flush(struct blk_device *d);
 
 #endif

@@ -31,7 +31,7 @@ struct chain {
 	uint16_t head;
 	uint32_t type;
 	uint64_t sector;
-	uint64_t writable;
+	uint64_t writable, total;
 	volatile uint8_t *status;
 	bool sound; /* header, data of one direction, status */
 };
@@ -58,6 +58,7 @@ static void read_header(const volatile struct virtq_desc *d, struct chain *c)
 	c->sound = d->len == 16 && !(d->flags & VIRTQ_DESC_WRITE);
 	c->type = h[0];
 	c->sector = *(const volatile uint64_t *)(h + 2);
+	c->total = d->len;
 }
 
 /* Move the bytes of one data buffer; false: it is not what the request needs. */
@@ -83,14 +84,14 @@ static bool serve_data(struct fake_disk *f, const struct chain *c, uint64_t offs
 	return true;
 }
 
-/* Whole blocks, but for the last one of a disk of an odd size. */
+/* Whole blocks. */
 static bool is_aligned(const struct fake_disk *f, const struct chain *c, uint64_t nbytes)
 {
 	uint64_t start = c->sector * BLK_SECTOR, end = start + nbytes;
 
 	if (c->type != T_IN && c->type != T_OUT)
 		return true;
-	return start % f->blk_size == 0 && (end % f->blk_size == 0 || end == DISK_END);
+	return start % f->blk_size == 0 && end % f->blk_size == 0;
 }
 
 static struct chain serve_chain(struct fake_disk *f, uint16_t head)
@@ -103,6 +104,7 @@ static struct chain serve_chain(struct fake_disk *f, uint16_t head)
 	read_header(d, &c);
 	while (c.sound && d->flags & VIRTQ_DESC_NEXT) {
 		d = desc_at(f, d->next);
+		c.total += d->len;
 		if (d->flags & VIRTQ_DESC_WRITE)
 			c.writable += d->len;
 		if (!(d->flags & VIRTQ_DESC_NEXT))
@@ -153,6 +155,9 @@ static void complete(struct fake_disk *f, const struct chain *c)
 	case FAKE_SHORT:
 		put_used(f, c->head, c->writable - 1);
 		return;
+	case FAKE_TOTAL:
+		put_used(f, c->head, c->total);
+		return;
 	case FAKE_INDEX_JUMP:
 		f->next_used = (uint16_t)(f->next_used + 100);
 		break;
@@ -185,7 +190,9 @@ static void serve(struct fake_disk *f, uint16_t head)
 	struct chain c;
 
 	f->requests++;
-	if (f->fault == FAKE_SILENT)
+	if (f->fault == FAKE_GIVES_UP)
+		f->status |= VIRTIO_NEEDS_RESET;
+	if (f->fault == FAKE_SILENT || f->fault == FAKE_GIVES_UP)
 		return;
 	c = serve_chain(f, head);
 	f->flushes += c.type == T_FLUSH;
@@ -195,6 +202,12 @@ static void serve(struct fake_disk *f, uint16_t head)
 	}
 	write_status(f, &c);
 	complete(f, &c);
+}
+
+void fake_interrupt(struct fake_disk *f)
+{
+	if (f->action && f->why)
+		f->action->handler(f->action->ctx);
 }
 
 /* --- The transport --------------------------------------------------------- */
@@ -212,8 +225,13 @@ static void fake_notify(struct virtio_transport *t, uint32_t queue)
 		arch_io_rmb();
 		serve(f, a->ring[f->next_avail++ % f->place.size]);
 	}
-	if (f->action && !(a->flags & VIRTQ_AVAIL_NO_IRQ) && f->fault != FAKE_SILENT)
-		f->action->handler(f->action->ctx);
+	if (f->fault == FAKE_SILENT)
+		return;
+	f->why = a->flags & VIRTQ_AVAIL_NO_IRQ ? 0 : VIRTIO_IRQ_QUEUE;
+	if (f->capacity != f->told_capacity || f->fault == FAKE_GIVES_UP)
+		f->why |= VIRTIO_IRQ_CONFIG;
+	f->told_capacity = f->capacity;
+	fake_interrupt(f);
 }
 
 static uint8_t fake_status(struct virtio_transport *t)
@@ -299,13 +317,13 @@ static int fake_queue_start(struct virtio_transport *t, uint32_t queue,
 		return -1;
 	f->place = *place;
 	f->started = true;
+	f->told_capacity = f->capacity;
 	return 0;
 }
 
 static uint32_t fake_ack_irq(struct virtio_transport *t)
 {
-	(void)t;
-	return VIRTIO_IRQ_QUEUE | VIRTIO_IRQ_CONFIG;
+	return fake_of(t)->why;
 }
 
 static int fake_irq_connect(struct virtio_transport *t, struct irq_action *action)

@@ -32,6 +32,8 @@ enum fake_fault {
 	FAKE_INDEX_JUMP, /* the used index leaps ahead */
 	FAKE_INDEX_BACK, /* ... goes back */
 	FAKE_SILENT,	 /* never answers */
+	FAKE_GIVES_UP,	 /* ... but says that it needs a reset */
+	FAKE_TOTAL,	 /* takes what it read for written, as some legacy devices do */
 };
 
 struct fake_disk {
@@ -59,12 +61,17 @@ struct fake_disk {
 	struct virtq_place place;
 	uint16_t next_avail, next_used;
 	uint32_t generation;
+	uint64_t told_capacity; /* of which an interrupt told, or that was there at first */
+	uint32_t why;		/* it interrupted */
 	struct irq_action *action;
 	uint8_t *sectors;
 };
 
 /* A good disk of FAKE_SECTORS sectors with a pattern on it. False: no memory. */
 bool fake_disk_init(struct fake_disk *f);
+
+/* It interrupts, for what `why` says. */
+void fake_interrupt(struct fake_disk *f);
 
 /* What is on it at first. */
 static inline uint8_t fake_pattern(size_t offset)

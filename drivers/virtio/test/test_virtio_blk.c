@@ -35,12 +35,13 @@ static bool has_pattern(const uint8_t *buf, uint64_t sector, size_t nsectors)
 static void check_io(struct virtio_blk *b, uint8_t *buf)
 {
 	struct blk_device *d = &b->blk;
+	size_t nsectors = (size_t)d->nsectors;
 
 	memset(buf, 0, DISK_BYTES);
-	CHECK(blk_read(d, 0, buf, FAKE_SECTORS) == BLK_OK);
-	CHECK(has_pattern(buf, 0, FAKE_SECTORS));
-	CHECK(blk_read(d, FAKE_SECTORS - 1, buf, 1) == BLK_OK);
-	CHECK(has_pattern(buf, FAKE_SECTORS - 1, 1));
+	CHECK(blk_read(d, 0, buf, nsectors) == BLK_OK);
+	CHECK(has_pattern(buf, 0, nsectors));
+	CHECK(blk_read(d, nsectors - 1, buf, 1) == BLK_OK);
+	CHECK(has_pattern(buf, nsectors - 1, 1));
 	memset(buf, 0x5a, DISK_BYTES);
 	CHECK(blk_write(d, 7, buf, 200) == BLK_OK);
 	CHECK(blk_flush(d) == BLK_OK);
@@ -50,8 +51,8 @@ static void check_io(struct virtio_blk *b, uint8_t *buf)
 	for (size_t i = 0; i < 200 * BLK_SECTOR; i++)
 		buf[i] = fake_pattern(7 * BLK_SECTOR + i);
 	CHECK(blk_write(d, 7, buf, 200) == BLK_OK);
-	CHECK(blk_read(d, 0, buf, FAKE_SECTORS) == BLK_OK);
-	CHECK(has_pattern(buf, 0, FAKE_SECTORS));
+	CHECK(blk_read(d, 0, buf, nsectors) == BLK_OK);
+	CHECK(has_pattern(buf, 0, nsectors));
 	CHECK(fake.broken_rules == 0);
 }
 
@@ -59,9 +60,10 @@ static void check_disk(void)
 {
 	uint8_t *buf = selftest_memory(DISK_BYTES);
 	struct virtio_blk *b = open_disk();
+	unsigned int whole = fake.blk_size / BLK_SECTOR;
 
 	CHECK(buf && b);
-	CHECK(b->blk.nsectors == FAKE_SECTORS && !b->blk.read_only);
+	CHECK(b->blk.nsectors == FAKE_SECTORS / whole * whole && !b->blk.read_only);
 	CHECK(strcmp(b->blk.id, FAKE_ID) == 0);
 	check_io(b, buf);
 	close_disk(b);
@@ -94,6 +96,17 @@ SELFTEST(virtio_blk, legacy)
 	CHECK(!(fake.accepted >> 32));
 }
 
+SELFTEST(virtio_blk, legacy_total_length)
+{
+	CHECK(fake_disk_init(&fake));
+	fake.transport.legacy = true;
+	fake.offered &= UINT32_MAX;
+	fake.refuses_features = true;
+	fake.heals = false;
+	fake.fault = FAKE_TOTAL;
+	check_disk();
+}
+
 SELFTEST(virtio_blk, no_flush)
 {
 	CHECK(fake_disk_init(&fake));
@@ -116,7 +129,7 @@ SELFTEST(virtio_blk, split_to_limits)
 	CHECK(fake.most_segments == 1);
 }
 
-/* Blocks larger than a sector; the last one of this disk is not whole. */
+/* Blocks larger than a sector; what is not a whole one at the end is no part of the disk. */
 SELFTEST(virtio_blk, large_blocks)
 {
 	for (uint32_t size = 1024; size <= 65536; size *= 8) {
@@ -251,6 +264,27 @@ SELFTEST(virtio_blk, breaches_interrupt)
 	check_breaches(true);
 }
 
+/* A device that says that it cannot go on is not waited for. */
+SELFTEST(virtio_blk, needs_reset)
+{
+	uint8_t *buf = selftest_memory(BLK_SECTOR);
+	struct virtio_blk *b;
+
+	CHECK(fake_disk_init(&fake));
+	fake.gives_irq = true;
+	b = open_disk();
+	CHECK(buf && b);
+	fake.fault = FAKE_GIVES_UP;
+	CHECK(blk_read(&b->blk, 3, buf, 1) == BLK_BROKEN);
+	CHECK(blk_read(&b->blk, 3, buf, 1) == BLK_OK && has_pattern(buf, 3, 1));
+	/* Between requests; the interrupt has told of it. */
+	fake.status |= VIRTIO_NEEDS_RESET;
+	fake.why = VIRTIO_IRQ_CONFIG;
+	fake_interrupt(&fake);
+	CHECK(blk_read(&b->blk, 3, buf, 1) == BLK_OK && fake.resets == 3);
+	close_disk(b);
+}
+
 /* Who does not come back from a reset is not asked again, and its memory not used again. */
 SELFTEST_KEEPS(virtio_blk, dead_device, 64)
 {
@@ -342,6 +376,8 @@ SELFTEST(virtio_blk, capacity_change)
 	CHECK(b->blk.nsectors == 20);
 	CHECK(blk_read(&b->blk, 19, buf, 1) == BLK_OK && has_pattern(buf, 19, 1));
 	fake.capacity = 5;
+	fake.why = VIRTIO_IRQ_CONFIG;
+	fake_interrupt(&fake);
 	CHECK(blk_read(&b->blk, 19, buf, 1) == BLK_RANGE); /* noticed only when it starts */
 	CHECK(b->blk.nsectors == 5);
 	close_disk(b);

@@ -21,6 +21,9 @@ void timer_arm(uint64_t at_ns, void (*fn)(void));
  */
 void timer_wake_by(uint64_t at_ns);
 
+/* Does it? Where the machine has no timer interrupt one must not wait, but look again and again. */
+bool timer_can_wake(void);
+
 /* How many timer interrupts came. */
 uint64_t timer_interrupts(void);
 
