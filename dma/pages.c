@@ -160,17 +160,17 @@ static void quarantine(virt_addr_t va, size_t npages)
 static bool make_noncached(virt_addr_t va, size_t npages)
 {
 	size_t nbytes = npages << MM_PAGE_SHIFT;
+	int e = mm_port_cache_flush(va, nbytes) < 0 ? MM_ATTR_UNCHANGED : 0;
 
-	if (mm_port_cache_flush(va, nbytes) < 0) {
+	if (!e)
+		e = mm_port_set_attr(va, npages, MM_ATTR_NONCACHED);
+	if (!e && mm_port_cache_flush(va, nbytes) < 0)
+		e = MM_ATTR_UNKNOWN;
+	if (e == MM_ATTR_UNCHANGED)
 		source_put(DMA_NONCACHED, va, npages);
-		return false;
-	}
-	if (mm_port_set_attr(va, npages, MM_ATTR_NONCACHED) < 0 ||
-	    mm_port_cache_flush(va, nbytes) < 0) {
+	else if (e)
 		quarantine(va, npages);
-		return false;
-	}
-	return true;
+	return !e;
 }
 
 /* On failure the pages are quarantined. */

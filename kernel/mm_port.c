@@ -8,8 +8,10 @@
 
 int mm_port_set_attr(virt_addr_t va, size_t npages, enum mm_attr attr)
 {
-	return memory_protect(va.value, npages * MM_PAGE_SIZE, ARCH_PROT_R | ARCH_PROT_W,
-			      attr == MM_ATTR_NONCACHED ? ARCH_MEM_NONCACHED : ARCH_MEM_NORMAL);
+	int e = memory_protect(va.value, npages * MM_PAGE_SIZE, ARCH_PROT_R | ARCH_PROT_W,
+			       attr == MM_ATTR_NONCACHED ? ARCH_MEM_NONCACHED : ARCH_MEM_NORMAL);
+
+	return e < 0 ? MM_ATTR_UNCHANGED : 0;
 }
 
 void mm_port_log(enum mm_log_level level, const char *fmt, ...)

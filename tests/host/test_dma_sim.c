@@ -31,6 +31,7 @@ static struct {
 	uint8_t state[RAM_PAGES];
 	_Atomic unsigned int violations, flushes, changes, lines;
 	unsigned int fail_flush, fail_change; /* which call fails from now; 0: none */
+	int failure;			      /* of a change */
 } sim;
 
 static uint8_t pool[POOL_PAGES * MM_PAGE_SIZE] __attribute__((aligned(4096)));
@@ -117,24 +118,27 @@ static int sim_flush(virt_addr_t va, size_t nbytes)
 	return fail ? -1 : 0;
 }
 
-static void change_page(uintptr_t page, enum mm_attr attr, bool fail)
+/* What is clean and stays cached is as it was. */
+static void change_page(uintptr_t page, enum mm_attr attr, int e)
 {
 	enum page_state from = attr == MM_ATTR_NONCACHED ? CLEAN : QUIET;
 	enum page_state to = attr == MM_ATTR_NONCACHED ? CHANGED : CACHED;
 
 	expect(*state_of(page) == from);
 	expect(from != CLEAN || is_zero(page));
-	step(page, fail ? LOST : to);
+	if (e == MM_ATTR_UNCHANGED)
+		to = from == CLEAN ? CACHED : QUIET;
+	step(page, e == MM_ATTR_UNKNOWN ? LOST : to);
 }
 
 static int sim_change(virt_addr_t va, size_t npages, enum mm_attr attr)
 {
-	bool fail = fails(&sim.fail_change);
+	int e = fails(&sim.fail_change) ? sim.failure : 0;
 
 	sim.changes++;
 	for (size_t i = 0; i < npages; i++)
-		change_page(va.value + (i << MM_PAGE_SHIFT), attr, fail);
-	return fail ? -1 : 0;
+		change_page(va.value + (i << MM_PAGE_SHIFT), attr, e);
+	return e;
 }
 
 static void sim_log(enum mm_log_level level)
@@ -175,6 +179,7 @@ static bool start(bool can_change_attr, bool with_pool)
 	dma_stats(&stats);
 	sim.violations = sim.flushes = sim.changes = sim.lines = 0;
 	sim.fail_flush = sim.fail_change = 0;
+	sim.failure = MM_ATTR_UNKNOWN;
 	mm_port_host_hooks = (struct mm_port_host_hooks){sim_change, sim_flush, sim_log};
 	return !stats.live && !stats.pages;
 }
@@ -300,7 +305,7 @@ static long lost_by(struct layout l, unsigned int flush, unsigned int change, bo
 #define LARGE_PAGES 3u
 
 /* The steps of pages: flush, change, flush; then flush, change. Lost: all but by the first. */
-SELFTEST_KEEPS(host, dma_quarantine_pages, 4 * LARGE_PAGES + DEBUG_PAGES)
+SELFTEST_KEEPS(host, dma_quarantine_pages, 5 * LARGE_PAGES + DEBUG_PAGES)
 {
 	struct layout l = {LARGE_PAGES * MM_PAGE_SIZE, 8};
 
@@ -311,7 +316,10 @@ SELFTEST_KEEPS(host, dma_quarantine_pages, 4 * LARGE_PAGES + DEBUG_PAGES)
 	CHECK(lost_by(l, 2, 0, true) == LARGE_PAGES);
 	CHECK(lost_by(l, 3, 0, false) == LARGE_PAGES);
 	CHECK(lost_by(l, 0, 2, false) == LARGE_PAGES);
-	CHECK(sim.lines == 4 && stop());
+	sim.failure = MM_ATTR_UNCHANGED;
+	CHECK(lost_by(l, 0, 1, true) == 0);
+	CHECK(lost_by(l, 0, 2, false) == LARGE_PAGES); /* not cached, so nobody else's */
+	CHECK(sim.lines == 5 && stop());
 }
 
 /* The same for a piece of the heap. Growing tries low memory, then any, then a single page. */
@@ -325,6 +333,8 @@ SELFTEST_KEEPS(host, dma_quarantine_heap, 4 * 4 + DEBUG_PAGES)
 	CHECK(lost_by(l, 2, 0, false) == 4);
 	CHECK(lost_by(l, 3, 0, false) == 4);
 	CHECK(lost_by(l, 0, 2, false) == 4);
+	sim.failure = MM_ATTR_UNCHANGED;
+	CHECK(lost_by(l, 0, 1, false) == 0);
 	CHECK(sim.lines == 4 && stop());
 }
 

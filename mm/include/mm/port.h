@@ -50,6 +50,12 @@ enum mm_attr {
 	MM_ATTR_NONCACHED, /* normal non-cacheable memory (AArch64 Normal-NC, RISC-V Svpbmt NC) */
 };
 
+/* Why a mapping was not changed. */
+enum {
+	MM_ATTR_UNCHANGED = -1, /* no page for a table, say: all is as before */
+	MM_ATTR_UNKNOWN = -2,	/* the pages must never be used again */
+};
+
 enum mm_log_level { MM_LOG_ERROR, MM_LOG_WARN, MM_LOG_INFO, MM_LOG_DEBUG };
 
 #ifdef MM_PORT_INLINE
@@ -79,9 +85,8 @@ phys_addr_t mm_port_virt_to_phys(virt_addr_t va);
 
 /*
  * Change how whole pages are mapped. Post, on success (0): every CPU sees the
- * new attribute and no TLB holds the old one. On failure (negative) the mapping
- * of all the pages is as before, or the pages must never be used again: the
- * caller quarantines them. Does no cache maintenance.
+ * new attribute and no TLB holds the old one. On failure MM_ATTR_UNCHANGED, or
+ * MM_ATTR_UNKNOWN: the caller quarantines them. Does no cache maintenance.
  */
 int mm_port_set_attr(virt_addr_t va, size_t npages, enum mm_attr attr);
 
