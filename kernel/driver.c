@@ -47,6 +47,13 @@ static const struct driver *driver_of(const struct fdt_node *n)
 	return d && fdt_enabled(n) ? d : NULL;
 }
 
+bool driver_is_console(const struct fdt_node *n)
+{
+	const struct driver *d = driver_of(n);
+
+	return d && d->stage == DRIVER_CONSOLE;
+}
+
 static void scan(const struct fdt *fdt)
 {
 	scanned = all_found = true;
@@ -118,7 +125,7 @@ volatile void *io_map(phys_addr_t addr, size_t nbytes)
 	va = next_va;
 	if (size >= IO_BIG) /* alike modulo the block size, so that blocks can be used */
 		va = ((va + IO_BIG - 1) & ~(IO_BIG - 1)) + (pa & (IO_BIG - 1));
-	if (size > ARCH_KERNEL_BASE - va - MM_PAGE_SIZE ||
+	if (va > ARCH_KERNEL_BASE - MM_PAGE_SIZE || size > ARCH_KERNEL_BASE - va - MM_PAGE_SIZE ||
 	    memory_map_at(va, pa, size, ARCH_PROT_R | ARCH_PROT_W, ARCH_MEM_DEVICE) < 0) {
 		log_error("io_map: cannot map 0x%lx, %zu bytes", addr.value, nbytes);
 		return NULL;

@@ -16,6 +16,9 @@ __attribute__((noreturn)) void panic_end(void);
 /* log.c: a panic: whoever held the lock will not come back, and text must be seen at once. */
 void log_break_lock(void);
 
+/* log.c: no console will come any more: without one the firmware's shows the log from here on. */
+void log_consoles_probed(void);
+
 /* memory.c: final page table, then the global allocator over all RAM. Panics when there is no
  * memory. */
 void memory_init_tables(uint64_t fdt_pa);

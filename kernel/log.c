@@ -77,14 +77,6 @@ void kprintf(const char *fmt, ...)
 	va_end(ap);
 }
 
-void kputs(const char *s)
-{
-	unsigned long state = spin_lock(&lock);
-
-	put_consoles(NULL, s, strlen(s));
-	spin_unlock(&lock, state);
-}
-
 static void log_line(const char *prefix, const char *fmt, va_list ap)
 {
 	uint64_t us = time_ns() / 1000;
@@ -147,12 +139,25 @@ int console_getc(void)
 	return -1;
 }
 
-void log_break_lock(void)
+static void use_firmware(void)
 {
-	lock.word = 0;
-	if (consoles)
+	if (consoles || firmware_shows)
 		return;
 	firmware_shows = true;
 	put_firmware(early, early_len);
 	early_len = 0;
+}
+
+void log_consoles_probed(void)
+{
+	unsigned long state = spin_lock(&lock);
+
+	use_firmware();
+	spin_unlock(&lock, state);
+}
+
+void log_break_lock(void)
+{
+	lock.word = 0;
+	use_firmware();
 }

@@ -36,6 +36,8 @@ static void read_cpus(const struct fdt_node *cpus, struct arch_boot_info *info)
 	for (struct fdt_node n = fdt_first_child(cpus); n.fdt; fdt_next_sibling(&n)) {
 		if (fdt_bus_reg(&n, 0, &hwid, &size) < 0 || hwid != arch_boot_cpu_hwid())
 			continue;
+		if (!info->timebase_hz)
+			fdt_get_u64(&n, "timebase-frequency", &info->timebase_hz);
 		info->riscv_isa = fdt_get_str(&n, "riscv,isa", 0);
 		fdt_get_u32(&n, "riscv,cbom-block-size", &info->riscv_cbom_block_size);
 		return;
@@ -65,32 +67,40 @@ static void say_hello(void)
 	log_info("Mica on %s", cpu);
 }
 
-/* A word of the kernel command line that starts with key, or NULL; it ends at a blank. */
+static size_t word_length(const char *s)
+{
+	size_t n = 0;
+
+	while (s[n] && s[n] != ' ')
+		n++;
+	return n;
+}
+
+/* What follows key in the word of the kernel command line that starts with it, up to a blank; NULL:
+ * there is none. A key without '=' is a whole word. */
 static const char *boot_option(const char *key)
 {
 	const char *args = fdt_bootargs(&tree);
 	size_t n = strlen(key);
 
-	while (args && *args) {
-		if (!strncmp(args, key, n))
+	for (; args && *args; args += word_length(args), args += *args == ' ')
+		if (!strncmp(args, key, n) && (key[n - 1] == '=' || word_length(args) == n))
 			return args + n;
-		args = strchr(args, ' ');
-		if (args)
-			args++;
-	}
 	return NULL;
 }
 
 static const char *test_filter(void)
 {
-	static char glob[64];
+	static char glob[256];
 	const char *word = boot_option("test=");
-	size_t n = 0;
+	size_t n;
 
 	if (!word)
 		return NULL;
-	for (; word[n] && word[n] != ' ' && n + 1 < sizeof(glob); n++)
-		glob[n] = word[n];
+	n = word_length(word);
+	if (n >= sizeof(glob))
+		log_warn("test=: only %zu characters count", n = sizeof(glob) - 1);
+	memcpy(glob, word, n);
 	return glob;
 }
 
@@ -108,15 +118,17 @@ static __attribute__((noreturn)) void run_jobs(void)
 
 void kernel_main(const void *fdt_va, uint64_t fdt_pa)
 {
+	time_init();				 /* which begins */
 	arch_trap_init();			 /* from here on a fault is reported */
 	tree_open(fdt_va, fdt_pa);		 /* check the device tree, once */
 	pass_boot_info();			 /* timebase, ISA, PSCI method */
 	memory_init_tables(fdt_pa);		 /* final page table: image and tree */
 	driver_probe_all(&tree, DRIVER_CONSOLE); /* the log becomes visible */
+	log_consoles_probed();			 /* or is shown by the firmware */
 	say_hello();
 	memory_init(fdt_pa);			 /* linear map, global allocator */
 	driver_probe_all(&tree, DRIVER_IRQCHIP); /* interrupt controllers */
-	time_init();				 /* no alarm is set */
+	time_start();				 /* no alarm is set */
 	driver_probe_all(&tree, DRIVER_TIMER);	 /* before any device is waited for */
 	arch_irq_enable();
 	dma_setup();				/* what devices see of memory */

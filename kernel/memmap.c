@@ -322,7 +322,7 @@ const char *memmap_error_text(int error)
 	case MEMMAP_OK:
 		return "no error";
 	case MEMMAP_NO_MEMORY:
-		return "no memory node";
+		return "no memory that can be used";
 	case MEMMAP_TOO_SMALL:
 		return "too little memory";
 	default:

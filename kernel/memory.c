@@ -103,15 +103,24 @@ static bool contains(struct mem_range outer, struct mem_range inner)
 	return inner.start.value >= outer.start.value && inner.end.value <= outer.end.value;
 }
 
-/* The image's text and constants must not be writable through the linear map either. */
+/*
+ * The image's text and constants must not be writable through the linear map either, as far as they
+ * are in it: the loader may have put the image where the tree has no memory, or none to be mapped.
+ */
 static void protect_image_alias(void)
 {
-	uint64_t pa = arch_virt_to_phys(__image_start);
-	size_t nbytes = (size_t)(__rodata_end - __image_start);
+	uint64_t start = arch_virt_to_phys(__image_start);
+	uint64_t end = start + (uint64_t)(__rodata_end - __image_start);
+	struct mem_range r = {{0}, {0}};
 
-	if (memory_protect((uintptr_t)arch_phys_to_virt(pa), nbytes, ARCH_PROT_R, ARCH_MEM_NORMAL) <
-	    0)
-		panic("memory: cannot protect the image in the linear map");
+	while (memmap_next(&map, MEMMAP_MAPPABLE, &r)) {
+		uint64_t from = r.start.value > start ? r.start.value : start;
+		uint64_t to = r.end.value < end ? r.end.value : end;
+
+		if (from < to && memory_protect((uintptr_t)arch_phys_to_virt(from), to - from,
+						ARCH_PROT_R, ARCH_MEM_NORMAL) < 0)
+			panic("memory: cannot protect the image in the linear map");
+	}
 }
 
 static void give(struct mem_range r, bool first)

@@ -22,19 +22,23 @@ static struct {
 static char history[HISTORY][LINE_SIZE];
 static unsigned int history_count;
 
-static void wake(void)
-{
-}
-
-/* Sleep between looks at the consoles: the timer ends each sleep. */
+/*
+ * Sleep between looks at the consoles; the timer ends each sleep. Interrupts are off from the look
+ * on, so that the timer's, when it comes before the sleep, is still pending and ends it.
+ */
 static char read_char(void)
 {
+	unsigned long state = arch_irq_save();
 	int c;
 
 	while ((c = console_getc()) < 0) {
-		timer_arm(time_after_ms(POLL_MS), wake);
-		arch_wait_for_interrupt();
+		timer_wake_by(time_after_ms(POLL_MS));
+		if (timer_can_wake())
+			arch_wait_for_interrupt();
+		arch_irq_restore(state);
+		state = arch_irq_save();
 	}
+	arch_irq_restore(state);
 	return (char)c;
 }
 

@@ -40,7 +40,6 @@ void panic(const char *fmt, ...)
 	kvprintf(fmt, ap);
 	va_end(ap);
 	kprintf("\n");
-	backtrace_print((uint64_t)(uintptr_t)__builtin_return_address(0),
-			(uint64_t)(uintptr_t)arch_frame_pointer());
+	backtrace_print(0, (uint64_t)(uintptr_t)arch_frame_pointer());
 	panic_end();
 }

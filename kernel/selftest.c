@@ -151,6 +151,10 @@ struct selftest_result selftest_run(const char *glob)
 	for (const struct selftest *t = __start_selftests; t < __stop_selftests; t++)
 		if (!glob || glob_match(glob, t->name))
 			run_one(t, &sum);
+	if (glob && !n) {
+		kprintf("# no test is called %s\n", glob);
+		sum.failed = 1;
+	}
 	kprintf("# Totals: pass:%u fail:%u skip:%u\n", sum.passed, sum.failed, sum.skipped);
 	return sum;
 }

@@ -36,13 +36,15 @@ const char *symbol_find(uint64_t pc, uint64_t *offset)
 	return ksyms_names + ksyms_table[lo - 1].name_offset;
 }
 
-static void print_frame(unsigned int i, uint64_t pc)
+/* `behind` is 1 where pc is a return address: the call may be the last instruction of its function.
+ */
+static void print_frame(unsigned int i, uint64_t pc, uint64_t behind)
 {
 	uint64_t offset;
-	const char *name = symbol_find(pc, &offset);
+	const char *name = symbol_find(pc - behind, &offset);
 
 	if (name)
-		kprintf("  #%u 0x%lx %s+0x%lx\n", i, pc, name, offset);
+		kprintf("  #%u 0x%lx %s+0x%lx\n", i, pc, name, offset + behind);
 	else
 		kprintf("  #%u 0x%lx\n", i, pc);
 }
@@ -53,7 +55,7 @@ void backtrace_print(uint64_t pc, uint64_t frame_pointer)
 
 	kprintf("Backtrace:\n");
 	if (pc)
-		print_frame(i++, pc);
+		print_frame(i++, pc, 0);
 	while (i < 32 && arch_unwind(&frame_pointer, &pc))
-		print_frame(i++, pc);
+		print_frame(i++, pc, 1);
 }

@@ -5,6 +5,7 @@
 #include <arch/arch.h>
 #include <kernel/driver.h>
 #include <kernel/irq.h>
+#include <kernel/panic.h>
 
 #include "kernel.h"
 
@@ -134,5 +135,12 @@ DRIVER(arm_timer) = {
 
 void time_init(void)
 {
+	boot_ticks = arch_time_now();
+}
+
+void time_start(void)
+{
+	if (!arch_time_hz())
+		panic("time: nothing says how fast the counter counts");
 	arch_timer_set(UINT64_MAX);
 }

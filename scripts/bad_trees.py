@@ -52,22 +52,41 @@ def edit_tiny(path):
     fdtput(path, "-tx", memory_node(path), "reg", "0", base, "0", "0x4000")
 
 
-def edit_overlapping(path):
-    base = 0x80000000 if "riscv" in path else 0x40000000
-    for i, (start, size) in enumerate(((0x2000000, 0x400000), (0x2200000, 0x400000), (0x2100000, 0x1000))):
+def reserve(path, *ranges):
+    for i, (start, size) in enumerate(ranges):
         node = "/reserved-memory/mica@%d" % i
         subprocess.run(["fdtput", "-cp", path, node], check=True)
-        fdtput(path, "-tx", node, "reg", "0", hex(base + start), "0", hex(size))
+        fdtput(path, "-tx", node, "reg", "0", hex(start), "0", hex(size))
     for name in ("#address-cells", "#size-cells"):
         fdtput(path, "-tu", "/reserved-memory", name, "2")
     subprocess.run(["fdtput", path, "/reserved-memory", "ranges"], check=True)
 
 
-EDITS = {"truncated": edit_truncated, "bad magic": edit_magic, "no memory node": edit_no_memory,
-         "16 KiB of memory": edit_tiny, "overlapping reserved regions": edit_overlapping}
+def edit_overlapping(path):
+    base = 0x80000000 if "riscv" in path else 0x40000000
+    reserve(path, (base + 0x2000000, 0x400000), (base + 0x2200000, 0x400000), (base + 0x2100000, 0x1000))
 
-# Sound trees that the firmware takes, and adds its own reservation to.
-THROUGH_FIRMWARE = ("overlapping reserved regions",)
+
+def edit_stdout(path):
+    fdtput(path, "-ts", "/chosen", "stdout-path", "/cpus")
+
+
+def edit_timebase(path):
+    fdtput(path, "-d", "/cpus", "timebase-frequency")
+    reserve(path, (0x80000000, 0x80000))  # the firmware, which is not asked
+
+
+def edit_usable(path):
+    base = 0x80000000 if "riscv" in path else 0x40000000
+    fdtput(path, "-tx", memory_node(path), "linux,usable-memory", "0", hex(base + (256 << 20)), "0", hex(128 << 20))
+
+
+EDITS = {"truncated": edit_truncated, "bad magic": edit_magic, "no memory node": edit_no_memory,
+         "16 KiB of memory": edit_tiny, "overlapping reserved regions": edit_overlapping,
+         "console that is none": edit_stdout, "no counter rate": edit_timebase, "image not in memory": edit_usable}
+
+# Trees that the firmware takes, and adds its own reservation to.
+THROUGH_FIRMWARE = ("overlapping reserved regions", "console that is none", "image not in memory")
 
 
 def cases():
@@ -79,8 +98,11 @@ def cases():
                              ("truncated", "" if silent else "device tree .*: "),
                              ("no memory node", "memory: .*no .*memory"),
                              ("16 KiB of memory", "memory: "),
-                             ("overlapping reserved regions", "power off, status 0")):
+                             ("overlapping reserved regions", "power off, status 0"),
+                             ("console that is none", "power off, status 0"),
+                             ("image not in memory", "power off, status 0")):
             c["%s tree: %s" % (arch, edit)] = Case(arch, edit, expect)
+    c["riscv64 tree: no counter rate"] = Case("riscv64", "no counter rate", "time: nothing says")
     return c
 
 

@@ -105,6 +105,12 @@ def prompt_cell(arch):
                 answer="".join(t + "\r" for t in TYPED).encode())
 
 
+def panic_cell(arch):
+    """The backtrace of a panic names who called for it."""
+    return cell(arch, disks=0, append="prompt test=lib/*", prompt=b"mica> ", answer=b"panic\r",
+                panics=r"Backtrace:\n  #0 \w+ cmd_panic\+")
+
+
 def boot_cell(run):
     return qemu.boot(run() if callable(run) else run)
 
@@ -132,6 +138,7 @@ def cells():
         c[arch + " initrd"] = cell(arch, extra=initrd())
         c[arch + " two NUMA nodes"] = cell(arch, mem="512M", smp=2, extra=NUMA)
         c[arch + " prompt"] = prompt_cell(arch)
+        c[arch + " panic"] = panic_cell(arch)
         c[arch + " 4 CPUs"] = cell(arch, smp=4)
     # QEMU 7.2 gives every CPU Sv57, so kernels that do not try it stand for CPUs without.
     c["riscv64 sifive-u54"] = cell("riscv64", cpu="sifive-u54")
@@ -140,11 +147,15 @@ def cells():
     c["riscv64 svpbmt"] = cell("riscv64", cpu="rv64,svpbmt=true")
     c["riscv64 svpbmt, not coherent"] = noncoherent_tree
     c["riscv64 svpbmt, 32 bits reach"] = narrow_tree
+    c["riscv64 spike"] = cell("riscv64", machine="spike", mem="256M", disks=0, powers_off=False)
     c["riscv64 sifive_u"] = cell("riscv64", machine="sifive_u", smp=2, mem="256M", disks=0, powers_off=False)
     for cpu in ("cortex-a57", "cortex-a72", "max"):
         c["aarch64 " + cpu] = cell("aarch64", cpu=cpu)
     c["aarch64 no timer"] = no_timer
     c["aarch64 GICv3"] = cell("aarch64", machine="virt,gic-version=3")
+    c["aarch64 EL3 GICv3"] = cell(
+        "aarch64", machine="virt,secure=on,gic-version=3", kernel=False, powers_off=False,
+        extra=("-device", "loader,file=%s/mica.elf,cpu-num=0" % kernel_dir("aarch64")))
     c["aarch64 EL2"] = cell("aarch64", machine="virt,virtualization=on")
     c["aarch64 EL2 GICv3 max"] = cell("aarch64", cpu="max", machine="virt,gic-version=3,virtualization=on")
     c["aarch64 bare ELF"] = cell("aarch64", elf=True)

@@ -35,6 +35,7 @@ class Run:
     extra: tuple = ()
     prompt: bytes = b""  # what the firmware asks, and what a person would type then
     answer: bytes = b""
+    panics: str = ""  # a regular expression: it must panic with such text, and nothing else is judged
     expect: tuple = ()  # regular expressions that the output must match besides
     zero_disks: tuple = ()  # (size, block) in bytes: disks that read as zeroes; what is no whole block cannot be read
     powers_off: bool = True  # False: the firmware has no way to
@@ -135,6 +136,8 @@ def judge(run, text, status, disks, scratch_before):
     boot_text = text.split("mica> ")[0]  # what is typed at the prompt may run tests again
     results = re.findall(r"^(ok|not ok) (\d+) (\S+)(.*)$", boot_text, re.M)
     failed = [r[2] for r in results if r[0] != "ok"]
+    if run.panics:
+        return None if re.search("PANIC.*" + run.panics, text, re.S) else "no panic with %r" % run.panics
     plan = re.search(r"^1\.\.(\d+)\s*$", text, re.M)
     end = re.search(r"^mica: power off, status (\d+)", text, re.M)
     if "PANIC" in text:

@@ -57,5 +57,8 @@ uint32_t arch_gicv3_acknowledge(void)
 
 void arch_gicv3_end(uint32_t intid)
 {
-	__asm__ volatile("msr " ICC_EOIR1 ", %0\n\tisb" : : "r"((uint64_t)intid) : "memory");
+	__asm__ volatile("dsb sy\n\tmsr " ICC_EOIR1 ", %0\n\tisb"
+			 :
+			 : "r"((uint64_t)intid)
+			 : "memory");
 }

@@ -149,11 +149,20 @@ static const char *sync_name(const struct arch_regs *regs)
 	return name ? name : "unknown exception";
 }
 
-static void describe(const struct arch_regs *regs, unsigned int vector, struct arch_trap_info *info)
+/* A jump to where no code is has saved nothing: then the record in regs names the caller. */
+static uint64_t frame_pointer_of(struct arch_regs *regs)
+{
+	if (regs->pc - (uintptr_t)__text_start < (uintptr_t)(__text_end - __text_start))
+		return regs->x[29];
+	regs->frame[1] = regs->x[30];
+	return (uintptr_t)regs->frame;
+}
+
+static void describe(struct arch_regs *regs, unsigned int vector, struct arch_trap_info *info)
 {
 	info->pc = regs->pc;
 	info->sp = regs->sp;
-	info->frame_pointer = regs->x[29];
+	info->frame_pointer = frame_pointer_of(regs);
 	info->cause = regs->esr;
 	info->address = regs->far;
 	info->write = exception_class(regs) == EC_DATA_ABORT &&
@@ -236,16 +245,6 @@ void arch_regs_print(const struct arch_regs *regs, void (*print)(const char *lin
 	format_buf(line, sizeof(line), "psr %016lx  esr %016lx  far %016lx", regs->pstate,
 		   regs->esr, regs->far);
 	print(line);
-}
-
-void arch_regs_set_pc(struct arch_regs *regs, uint64_t pc)
-{
-	regs->pc = pc;
-}
-
-uint64_t arch_regs_pc(const struct arch_regs *regs)
-{
-	return regs->pc;
 }
 
 static bool on_exception_stack(uint64_t fp)

@@ -14,6 +14,7 @@
 #define REGS_STATUS  264
 #define REGS_CAUSE   272
 #define REGS_ADDRESS 280
+#define REGS_FRAME   288
 #define REGS_SIZE    304
 
 #define TABLE_SIZE	4096

@@ -15,7 +15,6 @@ enum {
 	EXT_LEGACY_SHUTDOWN = 0x8,
 	EXT_BASE = 0x10,
 	EXT_CONSOLE = 0x4442434e, /* "DBCN" */
-	EXT_HART = 0x48534d,	  /* "HSM" */
 	EXT_RESET = 0x53525354,	  /* "SRST" */
 	EXT_FENCE = 0x52464e43,	  /* "RFNC" */
 	EXT_TIME = 0x54494d45,	  /* "TIME" */
@@ -26,8 +25,6 @@ enum {
 	BASE_VERSION = 2,
 	BASE_PROBE = 3,
 	CONSOLE_WRITE_BYTE = 2,
-	HART_START = 0,
-	HART_STATUS = 2,
 	FENCE_SFENCE_VMA = 1,
 	RESET_SHUTDOWN = 0,
 	RESET_COLD_REBOOT = 1,
@@ -63,18 +60,6 @@ void sbi_set_timer(uint64_t deadline)
 int sbi_remote_sfence(uintptr_t va, uint64_t nbytes)
 {
 	return (int)sbi_call(EXT_FENCE, FENCE_SFENCE_VMA, 0, ALL_HARTS, va, nbytes).error;
-}
-
-int sbi_hart_start(uint64_t hart, uint64_t start_pa, uint64_t opaque)
-{
-	return (int)sbi_call(EXT_HART, HART_START, hart, start_pa, opaque, 0).error;
-}
-
-int sbi_hart_status(uint64_t hart)
-{
-	struct sbi_result r = sbi_call(EXT_HART, HART_STATUS, hart, 0, 0, 0);
-
-	return r.error ? (int)r.error : (int)r.value;
 }
 
 const char *sbi_implementation(uint64_t *version)

@@ -34,12 +34,6 @@ void sbi_set_timer(uint64_t deadline);
 /* sfence.vma over a range, on all harts that run. 0 or negative. */
 int sbi_remote_sfence(uintptr_t va, uint64_t nbytes);
 
-/* Hart state management: start a stopped hart at a physical address with a1 = opaque. */
-int sbi_hart_start(uint64_t hart, uint64_t start_pa, uint64_t opaque);
-
-/* 0: started, 1: stopped, others as the specification says; negative: no such hart, no HSM. */
-int sbi_hart_status(uint64_t hart);
-
 /* Name of the firmware, or NULL when it is not in our list; and its version as it gives it. */
 const char *sbi_implementation(uint64_t *version);
 

@@ -100,16 +100,20 @@ static bool probe_failed(struct arch_regs *regs)
 }
 
 /*
- * A leaf function may have saved s0 alone, where others have ra: with a record
- * made of both the backtrace does not lose its caller.
+ * A leaf function may have saved s0 alone, where others have ra, and a jump to where no code is has
+ * saved nothing: with a record made of what there is, the backtrace does not lose the caller.
  */
 static uint64_t frame_pointer_of(struct arch_regs *regs)
 {
 	uint64_t fp = regs->x[S0];
-	uint64_t saved;
+	uint64_t saved = fp;
 
-	if (!fp || fp % 16 || arch_probe_read(fp - 8, &saved) || is_text(saved) || saved <= fp)
-		return fp;
+	if (is_text(regs->pc)) {
+		if (!fp || fp % 16 || arch_probe_read(fp - 8, &saved) || is_text(saved))
+			return fp;
+		if (saved <= fp)
+			saved = 0;
+	}
 	regs->frame[0] = saved;
 	regs->frame[1] = regs->x[RA];
 	return (uint64_t)(regs + 1);
@@ -231,14 +235,4 @@ void arch_regs_print(const struct arch_regs *regs, void (*print)(const char *lin
 	for (unsigned int i = 1; i < 32; i++)
 		line_add(&l, register_names[i], regs->x[i]);
 	line_flush(&l);
-}
-
-void arch_regs_set_pc(struct arch_regs *regs, uint64_t pc)
-{
-	regs->pc = pc;
-}
-
-uint64_t arch_regs_pc(const struct arch_regs *regs)
-{
-	return regs->pc;
 }

@@ -53,10 +53,10 @@ riscv_trap_entry:
 	sub	t0, t0, sp
 	srli	t0, t0, 13		/* 0: sp - 4096 <= stval < sp + 4096 */
 	mv	t1, sp
-	beqz	t0, emergency
+	beqz	t0, .Lemergency
 	addi	sp, sp, -REGS_SIZE
 	andi	sp, sp, -16
-save:
+.Lsave:
 	each_saved sd
 	seqz	s1, t0			/* on the emergency stack */
 	sd	t1, REGS_X(2)(sp)
@@ -70,6 +70,9 @@ save:
 	csrr	t1, sstatus
 	csrr	t2, scause
 	csrr	t3, stval
+	sd	s0, REGS_FRAME(sp)	/* a frame record: a backtrace goes on in what was interrupted */
+	sd	t0, REGS_FRAME + 8(sp)
+	addi	s0, sp, REGS_SIZE
 	sd	t0, REGS_PC(sp)
 	sd	t1, REGS_STATUS(sp)
 	sd	t2, REGS_CAUSE(sp)
@@ -91,24 +94,24 @@ save:
 	ld	sp, REGS_X(2)(sp)
 	sret
 
-emergency:
+.Lemergency:
 	lw	t0, CPU_EMERGENCY_BUSY(tp)
-	bnez	t0, dead
+	bnez	t0, .Ldead
 	li	t0, 1
 	sw	t0, CPU_EMERGENCY_BUSY(tp)
 	ld	sp, CPU_EMERGENCY_TOP(tp)
 	addi	sp, sp, -REGS_SIZE
 	li	t0, 0
-	j	save
+	j	.Lsave
 
-dead:
+.Ldead:
 	ld	sp, CPU_EMERGENCY_TOP(tp)
-	lla	a0, dead_text
+	lla	a0, .Ldead_text
 	call	riscv_boot_fail
 	.size	riscv_trap_entry, . - riscv_trap_entry
 
 	.section .rodata
-dead_text:
+.Ldead_text:
 	.asciz	"Mica: the emergency stack has overflowed\n"
 
 /*

@@ -19,8 +19,11 @@ uint32_t gic_count(volatile uint8_t *distributor)
 
 void gic_reset(const struct gic_block *b, uint32_t first)
 {
-	for (uint32_t i = first; i < b->nirqs; i += 32)
+	for (uint32_t i = first; i < b->nirqs; i += 32) {
 		arch_write32(b->regs + GICD_ICENABLER + i / 8, UINT32_MAX);
+		arch_write32(b->regs + GICD_ICPENDR + i / 8, UINT32_MAX);
+		arch_write32(b->regs + GICD_ICACTIVER + i / 8, UINT32_MAX);
+	}
 	for (uint32_t i = first; i < b->nirqs; i += 4)
 		arch_write32(b->regs + GICD_IPRIORITYR + i, GIC_PRIORITY * 0x01010101u);
 }

@@ -15,7 +15,7 @@
 #define GICD_IROUTER	0x6000
 #define CTLR_RWP	(1u << 31) /* a write is still under way */
 #define CTLR_ARE	(1u << 4)  /* affinity routing */
-#define CTLR_GROUP1	0x3u	   /* group 1, in whichever security state we see it from */
+#define CTLR_GROUP1	0x7u	   /* group 1, in whichever security state we see it from */
 #define GICR_CTLR	0x0
 #define GICR_CTLR_RWP	(1u << 3)
 #define GICR_TYPER	0x8
@@ -98,8 +98,22 @@ static void v3_handle(struct irq_chip *chip)
 			return;
 		if (!irq_deliver(chip, irq))
 			gic_disable(block_of(gic_of(chip), irq), irq);
-		arch_io_mb(); /* the device was quietened before the interrupt may fire again */
 		arch_gicv3_end(irq);
+	}
+}
+
+/*
+ * Into the group 1 that is ours. Seen from the secure side of two there are two of them, and only
+ * the secure one can be acknowledged here; it is the modifier's, which nobody else can write.
+ */
+static void set_group1(const struct gic_block *b, uint32_t first)
+{
+	for (uint32_t i = first; i < b->nirqs; i += 32) {
+		volatile uint8_t *modifier = b->regs + GICD_IGRPMODR + i / 8;
+
+		arch_write32(modifier, UINT32_MAX);
+		arch_write32(b->regs + GICD_IGROUPR + i / 8,
+			     arch_read32(modifier) ? 0 : UINT32_MAX);
 	}
 }
 
@@ -111,8 +125,7 @@ static void start_distributor(struct gic_v3 *g)
 	wait_clear(regs + GICD_CTLR, CTLR_RWP);
 	g->dist.nirqs = gic_count(regs);
 	gic_reset(&g->dist, GIC_FIRST_SPI);
-	for (uint32_t i = GIC_FIRST_SPI; i < g->dist.nirqs; i += 32)
-		arch_write32(regs + GICD_IGROUPR + i / 8, UINT32_MAX);
+	set_group1(&g->dist, GIC_FIRST_SPI);
 	wait_clear(regs + GICD_CTLR, CTLR_RWP);
 	arch_write32(regs + GICD_CTLR, CTLR_ARE | CTLR_GROUP1);
 	wait_clear(regs + GICD_CTLR, CTLR_RWP);
@@ -127,7 +140,7 @@ static void start_redistributor(struct gic_v3 *g)
 	g->local.regs = g->redist + GICR_SGI;
 	g->local.nirqs = GIC_FIRST_SPI;
 	gic_reset(&g->local, 0);
-	arch_write32(g->local.regs + GICD_IGROUPR, UINT32_MAX);
+	set_group1(&g->local, 0);
 	wait_clear(g->redist + GICR_CTLR, GICR_CTLR_RWP);
 }
 

@@ -209,7 +209,8 @@ static void give_up_irq(struct virtio_blk *b)
 }
 
 /*
- * Sleep only if nothing arrived since the look at the queue: interrupts stay pending meanwhile.
+ * Sleep only if nothing arrived since the look at the queue: interrupts stay pending meanwhile, the
+ * timer's, too.
  * One that does not come, as the tree is wrong about the line or the controller does not reach this
  * CPU, costs LATE_MAX requests in a row that sleep IRQ_LATE_MS each, and none after them anything.
  */
@@ -223,8 +224,8 @@ static void idle(struct virtio_blk *b, uint64_t deadline)
 		return;
 	}
 	late = time_after_ms(IRQ_LATE_MS);
-	timer_wake_by(late < deadline ? late : deadline);
 	state = arch_irq_save();
+	timer_wake_by(late < deadline ? late : deadline);
 	if (!virtqueue_pending(&b->queue))
 		arch_wait_for_interrupt();
 	arch_irq_restore(state);

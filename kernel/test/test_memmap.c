@@ -115,7 +115,7 @@ SELFTEST(memmap, errors)
 	build_end_node(&f.b);
 	CHECK(open_tree(&f));
 	CHECK(init(&f) == MEMMAP_TOO_SMALL);
-	CHECK(!strcmp(memmap_error_text(MEMMAP_NO_MEMORY), "no memory node"));
+	CHECK(!strcmp(memmap_error_text(MEMMAP_NO_MEMORY), "no memory that can be used"));
 }
 
 /* Unsorted, overlapping, touching within a page, empty, at the end of the world. */

@@ -82,22 +82,31 @@ SELFTEST(mm, engines_impossible_sizes)
 	each_engine(check_impossible, POOL);
 }
 
+/* An engine without memory, which is too large for a stack; or NULL. */
+static struct byte_alloc *make_empty(union byte_engine *e, const struct byte_ops *ops)
+{
+	if (!e)
+		return NULL;
+	__builtin_memset(e, 0, sizeof(*e));
+	e->base.ops = ops;
+	return &e->base;
+}
+
 static int check_init(const struct byte_ops *ops, uint8_t *mem)
 {
-	union byte_engine empty = {.base.ops = ops};
+	struct byte_alloc *a = make_empty(selftest_memory(sizeof(union byte_engine)), ops);
 	void *at;
 	size_t nbytes;
 
-	CHECK_OR(!ops->alloc(&empty.base, 64, 8), -1);
-	CHECK_OR(!MM_HARDEN || ops->dealloc(&empty.base, mem, 64, 8) == MM_FAULT_FOREIGN, -1);
-	CHECK_OR(!ops->alloc_local || !ops->alloc_local(&empty.base, 64, 8, 0), -1);
-	CHECK_OR(!ops->dealloc_local ||
-			 ops->dealloc_local(&empty.base, mem, 64, 8, 0) == MM_FAULT_KINDS,
-		 -1);
-	CHECK_OR(!ops->settle(&empty.base, 0), -1);
-	CHECK_OR(!ops->take_free(&empty.base, &at, &nbytes), -1);
-	CHECK_OR(!ops->total_bytes(&empty.base) && !ops->available_bytes(&empty.base), -1);
-	CHECK_OR(ops->init(&empty.base, mem, 8) == ALLOC_INVALID_PARAM, -1);
+	CHECK_OR(a, -1);
+	CHECK_OR(!ops->alloc(a, 64, 8), -1);
+	CHECK_OR(!MM_HARDEN || ops->dealloc(a, mem, 64, 8) == MM_FAULT_FOREIGN, -1);
+	CHECK_OR(!ops->alloc_local || !ops->alloc_local(a, 64, 8, 0), -1);
+	CHECK_OR(!ops->dealloc_local || ops->dealloc_local(a, mem, 64, 8, 0) == MM_FAULT_KINDS, -1);
+	CHECK_OR(!ops->settle(a, 0), -1);
+	CHECK_OR(!ops->take_free(a, &at, &nbytes), -1);
+	CHECK_OR(!ops->total_bytes(a) && !ops->available_bytes(a), -1);
+	CHECK_OR(ops->init(a, mem, 8) == ALLOC_INVALID_PARAM, -1);
 	return 0;
 }
 
@@ -184,16 +193,19 @@ SELFTEST(mm, engines_pieces)
 
 static int check_grow_size(const struct byte_ops *ops, uint8_t *mem)
 {
+	union byte_engine *e = selftest_memory(sizeof(*e));
+
+	CHECK_OR(e, -1);
 	for (size_t align = 8; align <= 64 * 1024; align *= 8) {
 		for (size_t size = 1; size < 200000; size = size * 5 + 3) {
-			union byte_engine e = {.base.ops = ops};
-			size_t need = ops->grow_size(&e.base, size, align);
+			struct byte_alloc *a = make_empty(e, ops);
+			size_t need = ops->grow_size(a, size, align);
 
 			CHECK_OR(need >= size, -1);
 			if (need > POOL - 64)
 				continue;
-			CHECK_OR(ops->init(&e.base, mem + (size & 31) * 2, need) == ALLOC_OK, -1);
-			CHECK_OR(ops->alloc(&e.base, size, align), -1);
+			CHECK_OR(ops->init(a, mem + (size & 31) * 2, need) == ALLOC_OK, -1);
+			CHECK_OR(ops->alloc(a, size, align), -1);
 		}
 	}
 	return 0;

@@ -64,8 +64,8 @@ struct arch_regs;
 __attribute__((noreturn)) void kernel_main(const void *fdt, uint64_t fdt_pa);
 
 /* --- Console of last resort ------------------------------------------------
- * Writes a string before any driver exists (RISC-V: SBI console; AArch64:
- * nothing, unless a UART is known from the tree). Any context.
+ * Writes a string before any driver exists (RISC-V: SBI console; AArch64 has
+ * none: nothing). Any context.
  */
 void arch_early_puts(const char *s);
 
@@ -170,9 +170,8 @@ uint64_t arch_virt_to_phys(const void *va);
 uint64_t arch_linear_limit(void);
 
 /* --- Traps -----------------------------------------------------------------
- * The port calls kernel_trap (kernel/trap.h is not needed: declared here) for
- * every exception that is not an interrupt, and kernel_irq for every interrupt from outside or the
- * timer.
+ * The port calls kernel_trap for every exception that is not an interrupt and that no probe
+ * expects, and kernel_irq for every interrupt from outside or the timer.
  */
 enum arch_trap_kind {
 	ARCH_TRAP_PAGE_FAULT,
@@ -193,18 +192,15 @@ struct arch_trap_info {
 	const char *name;    /* the architecture's name of the cause */
 };
 
-/* Defined by the kernel. kernel_trap returns only when it changed the program counter (see below).
- */
-void kernel_trap(struct arch_regs *regs, const struct arch_trap_info *info);
+/* Defined by the kernel. */
+__attribute__((noreturn)) void kernel_trap(struct arch_regs *regs,
+					   const struct arch_trap_info *info);
 void kernel_irq(enum arch_irq_kind kind);
 
-/* Install the final trap vectors (early ones print a line and stop). */
+/* Install the final trap vectors. Early ones stop, on RISC-V with a line. */
 void arch_trap_init(void);
 /* Print all registers, a line each through print. */
 void arch_regs_print(const struct arch_regs *regs, void (*print)(const char *line));
-/* Resume at pc when the handler returns (tests that fault on purpose; skipping a breakpoint). */
-void arch_regs_set_pc(struct arch_regs *regs, uint64_t pc);
-uint64_t arch_regs_pc(const struct arch_regs *regs);
 /*
  * A load or store of 8 bytes that may fault: 0, or -1 when it did. Uses an exception
  * table of one entry that the trap code consults before kernel_trap.
@@ -227,7 +223,8 @@ void arch_irq_unmask_external(void);
  * System registers of this CPU; AArch64 only (drivers/irq/gic_v3.c is built for no other port).
  * init: interrupts of a priority above (numerically below) lowest_priority arrive. False: the
  * CPU lacks the registers, or a higher exception level keeps them from us.
- * acknowledge: the number of the interrupt to handle, 1020 or more: none. end: it is handled.
+ * acknowledge: the number of the interrupt to handle, 1020 or more: none. end: it is handled;
+ * what was done to the device before is complete, so that it does not fire again for it.
  */
 bool arch_gicv3_init(unsigned int lowest_priority);
 uint32_t arch_gicv3_acknowledge(void);

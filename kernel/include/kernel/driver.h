@@ -31,6 +31,9 @@ struct driver {
 
 void driver_probe_all(const struct fdt *fdt, enum driver_stage stage);
 
+/* The node is enabled and has a driver of that stage. */
+bool driver_is_console(const struct fdt_node *node);
+
 /* The tree that the kernel booted with. */
 const struct fdt *kernel_fdt(void);
 

@@ -8,12 +8,11 @@
 
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
 
-/* Text without a line break at its end is possible: the monitor and KTAP use it. */
+/* Text without a line break at its end is possible: the monitor and KTAP use it. Any context. */
 void kprintf(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void kvprintf(const char *fmt, va_list ap);
-void kputs(const char *s);
 
-/* A line with the time since boot. */
+/* A line with the time since boot. Any context. */
 void log_info(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_warn(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_error(const char *fmt, ...) PRINTF_LIKE(1, 2);

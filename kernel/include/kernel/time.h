@@ -6,13 +6,23 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Time starts to count: first of all, when the kernel is entered. */
 void time_init(void);
+
+/* No alarm is set. Panics when it is not known how fast the counter counts. */
+void time_start(void);
+
+/* Nanoseconds since boot; 0 as long as it is not known how fast the counter counts. */
 uint64_t time_ns(void);
 
 /* A point in time (ns since boot) `ms` milliseconds from now. */
 uint64_t time_after_ms(uint64_t ms);
 
-/* Calls fn once from the timer interrupt at or after `at` (ns since boot); 0 turns it off. */
+/*
+ * Calls fn once from the timer interrupt at or after `at_ns` (since boot); 0 turns it off. fn runs
+ * with interrupts off, on the stack of what was interrupted. There is one, which takes the place of
+ * what was armed before; on the boot CPU.
+ */
 void timer_arm(uint64_t at_ns, void (*fn)(void));
 
 /*
