@@ -62,14 +62,14 @@ B := build/$(ARCH)-$(ALLOC)$(VARIANT)$(if $(filter 0,$(TESTS)),-notests)$(if $(f
 
 WARN := -std=gnu11 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
 	-Wundef -Wvla -Werror
-# At -O2 a call at the end of a function is a jump (MM_PASS_CALLER, mm/port.h).
-O2   := -O2 -DMM_PASS_CALLER=0
-OPT  := $(if $(filter 1,$(DEBUG)),-Og,$(O2)) -g
+OPT  := $(if $(filter 1,$(DEBUG)),-Og,-O2) -g
+# Where gcc at -O2 makes one unit with an inline port, calls at the end of functions are jumps (mm/port.h).
+JUMPS := $(if $(filter 1,$(DEBUG)),,-DMM_PASS_CALLER=0)
 
 # What mm/ and dma/ are configured with (mm/port.h).
 MM_DEFS := -DMM_HARDEN=$(HARDEN) -DMM_DEBUG=$(DEBUG)
 
-KFLAGS := $(WARN) $(OPT) $(ARCH_CFLAGS) -ffreestanding -fno-common -fno-pic -fno-stack-protector \
+KFLAGS := $(WARN) $(OPT) $(if $(filter 1,$(LLVM)),,$(JUMPS)) $(ARCH_CFLAGS) -ffreestanding -fno-common -fno-pic -fno-stack-protector \
 	  -fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-unwind-tables \
 	  -ffunction-sections -fdata-sections -fno-tree-loop-distribute-patterns \
 	  $(MM_DEFS) -DMM_MAX_CPUS=16 -DMM_FAST_BITS=$(ARCH_FAST_BITS) -DMM_PORT_INLINE='"mm_port_kernel.h"'
@@ -487,9 +487,10 @@ $(BENCH_DIR)/guest-%.txt: FORCE
 # mm/ as an archive, for the host and every architecture (docs/embedding.md). PORT=file.h compiles that
 # port in; without it the port is functions that the archive's user links.
 PORT          ?=
+MAX_CPUS      ?= 8
 LIB_ARCHES    := host $(ARCHES)
 LIB_DIR       := build/lib
-LIB_VARIANT   := $(ALLOC)-h$(HARDEN)$(if $(filter 1,$(DEBUG)),-debug)$(if $(PORT),-port)
+LIB_VARIANT   := $(ALLOC)-h$(HARDEN)-c$(MAX_CPUS)$(if $(filter 1,$(DEBUG)),-debug)$(if $(PORT),-port)
 LIB_PORT      := $(if $(PORT),-DMM_PORT_INLINE='"$(abspath $(PORT))"')
 LIB_CC_host    := $(HOSTCC)
 LIB_AR_host    := $(HOSTAR)
@@ -508,8 +509,8 @@ include arch/$(ARCH)/arch.mk
 LIB_UNIT := $(if $(findstring clang,$(if $(filter 1,$(LLVM)),clang,$(HOSTCC))),,unit)
 define lib_rules
 LIB_OBJS_$(1) := $$(SRC_mm:%.c=$(LIB_DIR)/$(1)/$(LIB_VARIANT)/%.o)
-LIB_BUILD_$(1) = $$(LIB_CC_$(1)) $$(WARN) $$(OPT) -ffreestanding -fvisibility=hidden -ffunction-sections -fdata-sections \
-	$$(LIB_FLAGS_$(1)) $$(MM_DEFS) $$(LIB_PORT) -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops $$(INC_mm)
+LIB_BUILD_$(1) = $$(LIB_CC_$(1)) $$(WARN) $$(OPT) $$(if $$(and $$(LIB_UNIT),$$(PORT)),$$(JUMPS)) -ffreestanding -fvisibility=hidden -ffunction-sections -fdata-sections \
+	$$(LIB_FLAGS_$(1)) $$(MM_DEFS) -DMM_MAX_CPUS=$$(MAX_CPUS) $$(LIB_PORT) -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops $$(INC_mm)
 
 $(LIB_DIR)/$(1)/$(LIB_VARIANT)/%.o: %.c $(LIB_DIR)/$(1)/$(LIB_VARIANT)/flags
 	$$(call say,LIBCC,$$<)
@@ -539,27 +540,31 @@ lib: $(LIB_ARCHES:%=$(LIB_DIR)/%/libmica-mm.a)
 
 # The example, linked with the library alone, and on the targets with a kernel's memset and memcpy;
 # once with its port compiled in, once with the port as functions.
-EMBED_NAME := embed$(if $(PORT),,-calls)
-EMBED_SRCS := tests/embed/embed.c $(if $(PORT),,tests/embed/port_calls.c)
+# The same with a program that misuses memory, to see whom the library names as the caller.
+EMBED_PORT  := $(if $(PORT),,tests/embed/port_calls.c)
+EMBED_NAMES := $(foreach p,embed caller,$(p)$(if $(PORT),,-calls))
 
-$(LIB_DIR)/host/$(EMBED_NAME): $(EMBED_SRCS) tests/embed/console_host.c $(LIB_DIR)/host/$(LIB_VARIANT)/libmica-mm.a
-	$(Q)$(LIB_BUILD_host) -fno-builtin-fputs -o $@ $^
+define embed_rules
+$(LIB_DIR)/host/$(1): tests/embed/$(2).c $(EMBED_PORT) tests/embed/console_host.c $(LIB_DIR)/host/$(LIB_VARIANT)/libmica-mm.a
+	$$(Q)$$(LIB_BUILD_host) -fno-builtin-fputs -o $$@ $$^
 
-$(LIB_DIR)/%/$(EMBED_NAME): $(EMBED_SRCS) tests/embed/console_%.S kernel/lib/string.c $(LIB_DIR)/%/$(LIB_VARIANT)/libmica-mm.a
-	$(Q)$(LIB_BUILD_$*) $(INC_lib) -fno-tree-loop-distribute-patterns -static -nostdlib -o $@ $^
+$(LIB_DIR)/%/$(1): tests/embed/$(2).c $(EMBED_PORT) tests/embed/console_%.S kernel/lib/string.c $(LIB_DIR)/%/$(LIB_VARIANT)/libmica-mm.a
+	$$(Q)$$(LIB_BUILD_$$*) $$(INC_lib) -fno-tree-loop-distribute-patterns -static -nostdlib -o $$@ $$^
+endef
+$(foreach n,$(EMBED_NAMES),$(eval $(call embed_rules,$(n),$(n:%-calls=%))))
 
-embed-programs: $(LIB_ARCHES:%=$(LIB_DIR)/%/$(EMBED_NAME))
+embed-programs: $(foreach a,$(LIB_ARCHES),$(EMBED_NAMES:%=$(LIB_DIR)/$(a)/%))
 
 embed-test:
 	$(Q)$(MAKE) --no-print-directory embed-programs PORT=
 	$(Q)$(MAKE) --no-print-directory embed-programs PORT=tests/embed/port.h
 	$(Q)scripts/embed-test.sh '$(word 2,$(subst :, ,$(filter $(ALLOC):%,tlsf:TLSF slab:slab buddy:buddy)))' \
-		$(foreach a,$(LIB_ARCHES),$(LIB_DIR)/$(a)/embed $(LIB_DIR)/$(a)/embed-calls)
+		$(foreach a,$(LIB_ARCHES),$(foreach p,embed caller,$(LIB_DIR)/$(a)/$(p) $(LIB_DIR)/$(a)/$(p)-calls))
 
 # --- malloc for Linux processes ---------------------------------------------
 
 PRELOAD_DIR   := build/preload
-PRELOAD_FLAGS = $(WARN) $(O2) -g -fPIC -flto -fvisibility=hidden -fno-builtin-malloc -fno-builtin-calloc $(INC_mm) \
+PRELOAD_FLAGS = $(WARN) -O2 $(JUMPS) -g -fPIC -flto -fvisibility=hidden -fno-builtin-malloc -fno-builtin-calloc $(INC_mm) \
 		$(MM_DEFS) -DMM_FAST_BITS=1 -DMM_MAX_CPUS=16 -DMM_PORT_INLINE='"../../../tests/preload/port_preload.h"'
 PRELOAD_ENGINES ?= $(ENGINES)
 PRELOAD_LIBS  := $(PRELOAD_ENGINES:%=$(PRELOAD_DIR)/libmica-preload-%.so)
@@ -654,7 +659,7 @@ Mica: a bare-metal mini-kernel around a memory library.
   make coverage        lines and branches of mm/ that the tests take
   make boot-test       the boot matrix alone (CELL='riscv64*')
   make bench-guest     instructions per allocation on both targets (GUEST_ENGINES=slab)
-  make lib             the memory library for the host and both targets (PORT=file.h)
+  make lib             the memory library for the host and both targets (PORT=file.h, MAX_CPUS=8; LIB_ARCHES=host)
   make preload         the library as a malloc for Linux programs: build/preload/libmica-preload.so
   make preload-test    real programs over it, over each engine
   make bench           measure the allocators and their peers (QUICK=1: two minutes); tables, plots

@@ -34,9 +34,9 @@
  * with relaxed atomic operations; what hands memory over, with release and acquire.
  *
  * Classes: 8 bytes apart to 128, then eight to the doubling, so at most 12.5 %
- * apart. All are multiples of the step to the next, so a size rounded to any
- * alignment has a class that is aligned to it. Each has the number of pages that
- * wastes least, and a multiple of it when a CPU has many slabs of it: so small heaps
+ * apart; below, where that would be less than 8 bytes, more. All are multiples of the step to the
+ * next, so a size rounded to any alignment has a class that is aligned to it. Each has the number
+ * of pages that wastes least, and a multiple of it when a CPU has many slabs of it: so small heaps
  * are tight, and large ones seldom need a slab. Objects are carved when the free list is empty:
  * two with the slab, whose pages cost enough, then 64 at a time, so that no call takes longer the
  * larger the slab is. Larger blocks, and alignments above a page, are spans of pages.

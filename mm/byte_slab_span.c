@@ -514,6 +514,21 @@ static size_t pages_between(uintptr_t start, uintptr_t end)
 	return n;
 }
 
+/* Does a piece have some of this? */
+static bool overlaps(const struct byte_slab *a, uintptr_t start, uintptr_t end)
+{
+	const struct slab_piece *p = a->root;
+
+	while (p) {
+		uintptr_t given = (uintptr_t)p->given;
+
+		if (start < given + p->given_nbytes && given < end)
+			return true;
+		p = end <= given ? p->left : p->right;
+	}
+	return false;
+}
+
 enum alloc_result byte_slab_span_add(struct byte_slab *a, void *start, size_t nbytes)
 {
 	uintptr_t at = mm_align_up((uintptr_t)start, 64), end = (uintptr_t)start + nbytes;
@@ -522,6 +537,8 @@ enum alloc_result byte_slab_span_add(struct byte_slab *a, void *start, size_t nb
 
 	if (!n || n > MAX_PAGES)
 		return ALLOC_INVALID_PARAM;
+	if (overlaps(a, (uintptr_t)start, end))
+		return ALLOC_MEMORY_OVERLAP;
 	*piece = (struct slab_piece){
 		.base = mm_align_down(end, MM_PAGE_SIZE) - n * MM_PAGE_SIZE,
 		.npages = n,

@@ -490,6 +490,18 @@ static bool slack_intact(uintptr_t p, size_t size, size_t nbytes)
 
 /* --- Giving back ------------------------------------------------------------ */
 
+/* A free block, of which the part from start to end is new, goes where it belongs. */
+HOT void list_free(struct byte_tlsf *h, struct tlsf_block *b, size_t nbytes, uintptr_t start,
+		   uintptr_t end)
+{
+	set_tags(b, nbytes);
+	if (nbytes >= MIN_BLOCK)
+		list_insert(h, b, list_of(nbytes));
+	if (is_whole(h, b, nbytes))
+		piece_add_empty(h, h->current);
+	poison_part(b, start, end);
+}
+
 /* Merge a block that was just made free, on the sides where free memory lies. */
 COLD void merge(struct byte_tlsf *h, uintptr_t start, size_t nbytes, uint64_t left, uint64_t right)
 {
@@ -518,12 +530,7 @@ COLD void merge(struct byte_tlsf *h, uintptr_t start, size_t nbytes, uint64_t le
 		if (before >= MIN_BLOCK)
 			list_remove(h, b, before);
 	}
-	set_tags(b, nbytes);
-	if (nbytes >= MIN_BLOCK)
-		list_insert(h, b, list_of(nbytes));
-	if (is_whole(h, b, nbytes))
-		piece_add_empty(h, h->current);
-	poison_part(b, start, end);
+	list_free(h, b, nbytes, start, end);
 }
 
 /* Make a live block of the piece in view free. */
@@ -540,12 +547,7 @@ HOT void release(struct byte_tlsf *h, uintptr_t start, size_t nbytes)
 		return;
 	}
 	h->free_bytes += nbytes;
-	set_tags(b, nbytes);
-	if (nbytes >= MIN_BLOCK)
-		list_insert(h, b, list_of(nbytes));
-	if (is_whole(h, b, nbytes))
-		piece_add_empty(h, h->current);
-	poison_part(b, start, end);
+	list_free(h, b, nbytes, start, end);
 }
 
 /* --- Blocks kept back ------------------------------------------------------- */

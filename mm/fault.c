@@ -2,11 +2,14 @@
 #include <mm/fault.h>
 #include <mm/port.h>
 
+const char MM_LIBRARY = 0;
+
 static struct mm_lock lock;
 static struct mm_fault last;
 static unsigned long count;
 static bool expected;
 static mm_fault_tracer tracer;
+static mm_fault_hook hook;
 
 static const char *const names[MM_FAULT_KINDS] = {
 	[MM_FAULT_NONE] = "no fault",
@@ -29,6 +32,11 @@ void mm_fault_set_tracer(mm_fault_tracer t)
 	__atomic_store_n(&tracer, t, __ATOMIC_RELAXED);
 }
 
+void mm_fault_set_hook(mm_fault_hook h)
+{
+	__atomic_store_n(&hook, h, __ATOMIC_RELAXED);
+}
+
 static void log_fault(const struct mm_fault *f)
 {
 	mm_port_log(MM_LOG_ERROR, "%s: %s: %p (size %zu, align %zu) by %p", f->allocator,
@@ -41,6 +49,7 @@ static void log_fault(const struct mm_fault *f)
 void mm_fault_report(const struct mm_fault *fault)
 {
 	mm_fault_tracer trace = __atomic_load_n(&tracer, __ATOMIC_RELAXED);
+	mm_fault_hook tell = __atomic_load_n(&hook, __ATOMIC_RELAXED);
 	struct mm_fault f = *fault;
 	unsigned long state;
 	bool quiet;
@@ -54,6 +63,8 @@ void mm_fault_report(const struct mm_fault *fault)
 	mm_port_unlock(&lock, state);
 	if (!quiet)
 		log_fault(&f);
+	if (tell)
+		tell(&f);
 }
 
 unsigned long mm_fault_count(void)

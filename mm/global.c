@@ -737,7 +737,7 @@ static enum alloc_result init_memory(struct global_allocator *g, virt_addr_t sta
 {
 	enum alloc_result r;
 
-	if (page_alloc_total(&g->pages))
+	if (g->small_limit) /* the heap has memory */
 		return ALLOC_INVALID_PARAM;
 	r = add_region(g, start, nbytes);
 	if (r != ALLOC_OK)

@@ -236,11 +236,25 @@ static struct block_table *site_table(struct global_allocator *g)
 	return &g->sites;
 }
 
+static void report_lost(struct global_allocator *g)
+{
+	unsigned long state = mm_port_lock(&g->page_lock), n = g->lost_records;
+
+	mm_port_unlock(&g->page_lock, state);
+	if (n)
+		mm_port_log(MM_LOG_WARN, "leak: there was no room to record %lu allocations", n);
+}
+
 #else
 
 static struct block_table *site_table(struct global_allocator *g)
 {
 	return &g->large;
+}
+
+static void report_lost(const struct global_allocator *g)
+{
+	(void)g;
 }
 
 #endif
@@ -268,5 +282,6 @@ size_t global_allocator_report_leaks(struct global_allocator *g)
 
 	for (size_t i = 0; read_site(g, i, &site); i++)
 		n += site.key ? print_site(&site) : 0;
+	report_lost(g);
 	return n;
 }

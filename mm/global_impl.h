@@ -11,6 +11,11 @@
 #include "global_debug.h"
 #include "relaxed.h"
 
+/* The engine of an allocator that names none, as the static one does. */
+#ifndef MM_GLOBAL_ENGINE
+#define MM_GLOBAL_ENGINE byte_tlsf_ops
+#endif
+
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define OUT_OF_LINE   static __attribute__((noinline))
 

@@ -5,7 +5,8 @@
  */
 #include "global_impl.h"
 
-#define CALLER __builtin_return_address(0)
+#define CALLER	  __builtin_return_address(0)
+#define MAX_PAGES ((size_t)PTRDIFF_MAX >> MM_PAGE_SHIFT) /* that a request may be for */
 
 /* --- Reports --- */
 
@@ -29,7 +30,7 @@ OUT_OF_LINE enum alloc_result refuse_pages(virt_addr_t start, size_t npages,
 		.kind = kind,
 		.allocator = "pages",
 		.ptr = virt_ptr(start),
-		.layout = {npages << MM_PAGE_SHIFT, MM_PAGE_SIZE},
+		.layout = {npages > MAX_PAGES ? SIZE_MAX : npages << MM_PAGE_SHIFT, MM_PAGE_SIZE},
 		.caller = caller,
 	});
 	return global_result_of(kind);
@@ -207,10 +208,12 @@ void global_allocator_add_reclaim(struct global_allocator *g, struct reclaim_hoo
 	unsigned long state = mm_port_lock(&g->hook_lock);
 	struct reclaim_hook **end = &g->hooks;
 
-	while (*end)
+	while (*end && *end != hook)
 		end = &(*end)->next;
-	hook->next = NULL;
-	*end = hook;
+	if (!*end) {
+		hook->next = NULL;
+		*end = hook;
+	}
 	mm_port_unlock(&g->hook_lock, state);
 }
 
@@ -260,8 +263,8 @@ bool global_reclaim(struct global_allocator *g, size_t npages, unsigned int *sta
 
 static bool request_valid(struct page_request req)
 {
-	return req.npages && req.npages <= (size_t)PTRDIFF_MAX >> MM_PAGE_SHIFT &&
-	       mm_is_pow2(req.align) && req.align >= MM_PAGE_SIZE &&
+	return req.npages && req.npages <= MAX_PAGES && mm_is_pow2(req.align) &&
+	       req.align >= MM_PAGE_SIZE &&
 	       (req.zone == PAGE_ZONE_ANY || req.zone == PAGE_ZONE_LOW) &&
 	       (unsigned int)req.usage < PAGE_USAGE_KINDS && req.usage != PAGE_USAGE_CPU_CACHE;
 }
@@ -343,8 +346,8 @@ OUT_OF_LINE enum alloc_result dealloc_pages_slow(struct global_allocator *g, vir
 {
 	enum mm_fault_kind fault;
 
-	if (unlikely(!npages || npages > (size_t)PTRDIFF_MAX >> MM_PAGE_SHIFT))
-		return refuse_pages(start, 0, MM_FAULT_WRONG_LAYOUT, caller);
+	if (unlikely(!npages || npages > MAX_PAGES))
+		return refuse_pages(start, npages, MM_FAULT_WRONG_LAYOUT, caller);
 	fault = npages == 1 ? drain_one_page(g, start) : put_pages(g, start, npages, OTHER_PAGES);
 	if (likely(fault == MM_FAULT_NONE))
 		return ALLOC_OK;

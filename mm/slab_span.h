@@ -103,7 +103,8 @@ static inline void set_state(struct slab *s, enum slab_state state)
 	__atomic_store_n(&s->state, (uint8_t)state, __ATOMIC_RELAXED);
 }
 
-/* Make pages of a piece. INVALID_PARAM: no room for one. */
+/* Make pages of a piece. INVALID_PARAM: no room for one. MEMORY_OVERLAP: some of it is in another.
+ */
 enum alloc_result byte_slab_span_add(struct byte_slab *a, void *start, size_t nbytes);
 
 /* What a piece of so many pages has before them. */

@@ -13,10 +13,18 @@ static const struct byte_ops *const engines[] = {&byte_tlsf_ops, &byte_slab_ops,
 static union byte_engine heap;
 static struct shadow shadow;
 
+static struct byte_alloc *without_memory(const struct byte_ops *ops)
+{
+	__builtin_memset(&heap, 0, sizeof(heap)); /* in its place: it is too large for a stack */
+	heap.base.ops = ops;
+	return &heap.base;
+}
+
 static struct byte_alloc *start(const struct byte_ops *ops, void *mem, size_t nbytes)
 {
-	heap = (union byte_engine){.base.ops = ops};
-	return ops->init(&heap.base, mem, nbytes) ? NULL : &heap.base;
+	struct byte_alloc *a = without_memory(ops);
+
+	return ops->init(a, mem, nbytes) ? NULL : a;
 }
 
 /* Run one check on every engine, over the same fresh memory. */
@@ -82,23 +90,12 @@ SELFTEST(mm, engines_impossible_sizes)
 	each_engine(check_impossible, POOL);
 }
 
-/* An engine without memory, which is too large for a stack; or NULL. */
-static struct byte_alloc *make_empty(union byte_engine *e, const struct byte_ops *ops)
-{
-	if (!e)
-		return NULL;
-	__builtin_memset(e, 0, sizeof(*e));
-	e->base.ops = ops;
-	return &e->base;
-}
-
 static int check_init(const struct byte_ops *ops, uint8_t *mem)
 {
-	struct byte_alloc *a = make_empty(selftest_memory(sizeof(union byte_engine)), ops);
+	struct byte_alloc *a = without_memory(ops);
 	void *at;
 	size_t nbytes;
 
-	CHECK_OR(a, -1);
 	CHECK_OR(!ops->alloc(a, 64, 8), -1);
 	CHECK_OR(!MM_HARDEN || ops->dealloc(a, mem, 64, 8) == MM_FAULT_FOREIGN, -1);
 	CHECK_OR(!ops->alloc_local || !ops->alloc_local(a, 64, 8, 0), -1);
@@ -193,19 +190,18 @@ SELFTEST(mm, engines_pieces)
 
 static int check_grow_size(const struct byte_ops *ops, uint8_t *mem)
 {
-	union byte_engine *e = selftest_memory(sizeof(*e));
-
-	CHECK_OR(e, -1);
 	for (size_t align = 8; align <= 64 * 1024; align *= 8) {
 		for (size_t size = 1; size < 200000; size = size * 5 + 3) {
-			struct byte_alloc *a = make_empty(e, ops);
+			struct byte_alloc *a = without_memory(ops);
 			size_t need = ops->grow_size(a, size, align);
+			void *p;
 
 			CHECK_OR(need >= size, -1);
 			if (need > POOL - 64)
 				continue;
 			CHECK_OR(ops->init(a, mem + (size & 31) * 2, need) == ALLOC_OK, -1);
-			CHECK_OR(ops->alloc(a, size, align), -1);
+			p = ops->alloc(a, size, align);
+			CHECK_OR(p && ops->dealloc(a, p, size, align) == MM_FAULT_NONE, -1);
 		}
 	}
 	return 0;

@@ -540,6 +540,26 @@ SELFTEST(mm, byte_slab_classes)
 	}
 }
 
+/* Memory that is there already, in part or whole, is refused; neighbours are not. */
+SELFTEST(mm, slab_memory_overlap)
+{
+	const size_t nbytes = (size_t)256 << 10;
+	char *memory = selftest_memory(4 * nbytes);
+	struct byte_alloc *a = &slab.base;
+
+	CHECK(memory);
+	slab.base.ops = &byte_slab_ops;
+	CHECK(byte_slab_ops.init(a, memory + nbytes, nbytes) == ALLOC_OK);
+	CHECK(byte_slab_ops.add_memory(a, memory + 3 * nbytes, nbytes) == ALLOC_OK);
+	for (size_t at = nbytes / 2; at < 4 * nbytes; at += nbytes / 4)
+		CHECK(at == nbytes * 2 ||
+		      byte_slab_ops.add_memory(a, memory + at, nbytes) == ALLOC_MEMORY_OVERLAP);
+	CHECK(byte_slab_ops.add_memory(a, memory, 4 * nbytes) == ALLOC_MEMORY_OVERLAP);
+	CHECK(byte_slab_ops.add_memory(a, memory + 2 * nbytes, nbytes) == ALLOC_OK);
+	CHECK(byte_slab_ops.add_memory(a, memory, nbytes) == ALLOC_OK);
+	CHECK(byte_slab_ops.total_bytes(a) == 4 * nbytes && !byte_slab_ops.check(a));
+}
+
 /* The table says how often a slab may double: as often as it stays within the limits. */
 SELFTEST(mm, slab_doublings)
 {

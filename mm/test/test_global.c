@@ -163,6 +163,14 @@ static int check_init(uint8_t *mem)
 	/* A page of them, or two where the region lies across the border of two chunks. */
 	CHECK_OR(global_allocator_init(g, start, MIN_HEAP_SIZE + 2 * MM_PAGE_SIZE) == ALLOC_OK, -1);
 	CHECK_OR(get(64, 8), -1);
+	/* Memory may come before the first region does. */
+	empty(ops);
+	CHECK_OR(global_allocator_add_memory(g, virt_addr(mem + REGION / 2), REGION / 4) ==
+			 ALLOC_OK,
+		 -1);
+	CHECK_OR(!get(64, 8), -1);
+	CHECK_OR(global_allocator_init(g, start, REGION / 2) == ALLOC_OK && get(64, 8), -1);
+	CHECK_OR(healthy(), -1);
 	return 0;
 }
 
@@ -1298,6 +1306,36 @@ SELFTEST(mm, global_failure_injection)
 	each_engine(check_failures);
 }
 
+static struct mm_fault told;
+
+static void tell(const struct mm_fault *fault)
+{
+	told = *fault;
+}
+
+/* The hook is told of each fault, as it is kept. */
+static int check_fault_hook(uint8_t *mem)
+{
+	(void)mem;
+	mm_fault_set_hook(tell);
+	mm_fault_expect(true);
+	CHECK_OR(!put(&told, 64, 8), -1);
+	CHECK_OR(told.kind == MM_FAULT_FOREIGN && told.ptr == &told && told.caller, -1);
+	CHECK_OR(global_allocator_dealloc_pages(g, virt_addr(mem), SIZE_MAX) == ALLOC_INVALID_PARAM,
+		 -1);
+	CHECK_OR(told.kind == MM_FAULT_WRONG_LAYOUT && told.layout.size == SIZE_MAX, -1);
+	mm_fault_expect(false);
+	mm_fault_set_hook(NULL);
+	told.ptr = NULL;
+	CHECK_OR(!put(&told, 64, 8) && !told.ptr, -1);
+	return 0;
+}
+
+SELFTEST(mm, global_fault_hook)
+{
+	each_engine(check_fault_hook);
+}
+
 struct stash {
 	virt_addr_t va;
 	size_t npages, asked;
@@ -1334,6 +1372,7 @@ static int check_reclaim(uint8_t *mem)
 	global_allocator_add_reclaim(g, &liar);
 	CHECK_OR(!pages(n, MM_PAGE_SIZE).value && called == 1, -1);
 	global_allocator_add_reclaim(g, &hook);
+	global_allocator_add_reclaim(g, &liar); /* is there already */
 	va = pages(n, MM_PAGE_SIZE);
 	CHECK_OR(va.value && stash.asked == n && !stash.npages && called == 2, -1);
 	stash = (struct stash){.va = va, .npages = n};

@@ -37,7 +37,10 @@ struct byte_ops {
 	 */
 	enum alloc_result (*init)(struct byte_alloc *a, void *start, size_t nbytes);
 
-	/* Add another piece; never merged with a neighbour, so that it can be taken back whole. */
+	/*
+	 * Add another piece; never merged with a neighbour, so that it can be taken back whole.
+	 * INVALID_PARAM: too small; MEMORY_OVERLAP: with another. Then nothing has changed.
+	 */
 	enum alloc_result (*add_memory)(struct byte_alloc *a, void *start, size_t nbytes);
 
 	/*

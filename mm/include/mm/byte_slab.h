@@ -50,7 +50,7 @@ struct slab_cpu {
 	unsigned int oldest_window; /* and, when these are all, the next to be given up */
 	struct slab_window *second; /* where to look then: what a place lost */
 	struct slab_window *seen[BYTE_SLAB_PLACES]; /* by bits of an address: where to look first */
-	struct slab_waiting quarantine[BYTE_SLAB_WAITING];
+	struct slab_waiting quarantine[BYTE_SLAB_WAITING ? BYTE_SLAB_WAITING : 1];
 	/* What others write is on a line of its own. */
 	__attribute__((aligned(64))) struct slab *inbox; /* atomic: slabs with remote frees */
 };

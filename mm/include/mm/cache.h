@@ -13,6 +13,7 @@
 #define CACHE_MAX_ALIGN MM_PAGE_SIZE
 #define CACHE_MIN_ALIGN ((size_t)8) /* smaller alignments are rounded up to it */
 
+/* What cache_create returned: the other calls do not look whether it is NULL. */
 struct cache;
 
 /*

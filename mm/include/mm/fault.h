@@ -2,7 +2,7 @@
 /*
  * Misuse of memory that an allocator detected: one record, one place that
  * counts and reports it. The call that found it is refused and the machine
- * goes on (an embedder may panic in its hook instead).
+ * goes on, or an embedder panics in its hook.
  */
 #ifndef MM_FAULT_H
 #define MM_FAULT_H
@@ -42,7 +42,15 @@ const char *mm_fault_name(enum mm_fault_kind kind);
  */
 void mm_fault_report(const struct mm_fault *fault);
 
-/* Called with each fault before it is kept, to fill in what is known of the block. Any context. */
+/*
+ * Called with each fault when it is kept and logged; one, or NULL. Any context, also under locks of
+ * the library: it must not call that.
+ */
+typedef void (*mm_fault_hook)(const struct mm_fault *fault);
+void mm_fault_set_hook(mm_fault_hook hook);
+
+/* For the library: called with each fault before it is kept, to fill in what is known of the block.
+ */
 typedef void (*mm_fault_tracer)(struct mm_fault *fault);
 void mm_fault_set_tracer(mm_fault_tracer tracer);
 

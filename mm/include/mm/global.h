@@ -94,7 +94,8 @@ const char *global_allocator_name(const struct global_allocator *g);
 /*
  * Give the whole region to the page allocator, then take MIN_HEAP_SIZE of it
  * for the byte allocator. INVALID_PARAM: nbytes is not larger than
- * MIN_HEAP_SIZE, or init was called already. To be complete before another CPU
+ * MIN_HEAP_SIZE, or init was called already. NO_MEMORY: the metadata leave too little.
+ * MEMORY_OVERLAP: with memory that was added. To be complete before another CPU
  * calls anything.
  */
 MM_MUST_CHECK enum alloc_result global_allocator_init(struct global_allocator *g, virt_addr_t start,

@@ -23,7 +23,8 @@ struct byte_slice_mut {
 	size_t len;
 };
 
-/* One page; contents undefined, or zero. The handle is untouched on failure. */
+/* One page; contents undefined, or zero. *out is overwritten, so it must own nothing; on failure it
+ * is untouched. */
 MM_MUST_CHECK enum alloc_result global_page_alloc(struct global_page *out);
 MM_MUST_CHECK enum alloc_result global_page_alloc_zeroed(struct global_page *out);
 /* npages contiguous pages at an alignment in bytes. */

@@ -2,10 +2,11 @@
 /*
  * The page allocator: a bitmap with summary levels over any number of regions.
  *
- * Its metadata is carved from the region it manages (at most 0.02 %), so no
- * capacity is compiled in. page_alloc functions take no lock: the user
- * serialises all calls, except page_alloc_one_local and page_free_one_local,
- * which need only a pinned CPU. Counts are pages of MM_PAGE_SIZE bytes.
+ * Its metadata is carved from the region it manages, so no capacity is compiled
+ * in: 0.017 % and at least two pages, which is below 0.02 % from 256 MiB on.
+ * page_alloc functions take no lock: the user serialises all calls, except
+ * page_alloc_one_local and page_free_one_local, which need only a pinned CPU.
+ * Counts are pages of MM_PAGE_SIZE bytes.
  */
 #ifndef MM_PAGE_ALLOC_H
 #define MM_PAGE_ALLOC_H

@@ -11,12 +11,16 @@
  * users; the build system passes them with -D):
  *   MM_HARDEN     0..3, hardening level, default 1 (docs/memory.md)
  *   MM_DEBUG      1: record who allocated and who freed; assertions; default 0
- *   MM_MAX_CPUS   most CPUs that are ever pinned, default 8
+ *   MM_MAX_CPUS   most CPUs that are ever pinned, 1 to 64, default 8
  *   MM_FAST_BITS  1: the target has single instructions for count-leading and
  *                 count-trailing zeros; 0 (default): use portable code
- *   MM_PASS_CALLER 0: the compiler makes a jump of a call at the end of a function
- *                 (-O2), so that a fault report finds the caller without its
- *                 being passed along; default 1, which is right in any build
+ *   MM_PASS_CALLER 0: the compiler makes a jump of every call at the end of a
+ *                 function, so that a fault report finds the caller without its
+ *                 being passed along: gcc at -O2, one unit, the port inline. In
+ *                 other builds reports would name the library as the caller;
+ *                 default 1, which is right in any build
+ *   MM_GLOBAL_ENGINE engine of the static allocator, for global*.c alone:
+ *                 byte_tlsf_ops (default), byte_slab_ops or byte_buddy_ops
  */
 #ifndef MM_PORT_H
 #define MM_PORT_H
@@ -38,6 +42,17 @@
 #ifndef MM_PASS_CALLER
 #define MM_PASS_CALLER 1
 #endif
+
+/*
+ * Who includes this names a symbol that only a library with the same parameters has: with others,
+ * structures differ, and the program must not link.
+ */
+#define MM_NAME_(harden, debug, cpus) mm_library_of_harden_##harden##_debug_##debug##_cpus_##cpus
+#define MM_NAME(harden, debug, cpus)  MM_NAME_(harden, debug, cpus)
+#define MM_LIBRARY		      MM_NAME(MM_HARDEN, MM_DEBUG, MM_MAX_CPUS)
+
+extern const char MM_LIBRARY;
+static const char *const mm_library __attribute__((used)) = &MM_LIBRARY;
 
 /* A lock; all zero is unlocked. The port gives the word its meaning. */
 struct mm_lock {
@@ -96,8 +111,8 @@ int mm_port_set_attr(virt_addr_t va, size_t npages, enum mm_attr attr);
  */
 int mm_port_cache_flush(virt_addr_t va, size_t nbytes);
 
-/* One line of text, printf-like (%s %d %u %x %lx %lu %zu %p %c); no trailing newline. Any context.
- */
+/* One line of text, printf-like (%s %d %u %x %lx %lu %zu %p %c); no trailing newline. Any context,
+ * also under locks of the library: must not call it. */
 __attribute__((format(printf, 2, 3))) void mm_port_log(enum mm_log_level level, const char *fmt,
 						       ...);
 
