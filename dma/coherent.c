@@ -261,7 +261,7 @@ static bool take_block(struct block *b)
 		p = heap_alloc(b->kind, l);
 	if (!p)
 		return false;
-	if (!dma_device_fits(b->dev, p, l, &b->info.bus_addr)) {
+	if (!dma_device_fits(b->dev, p, &b->made, &b->info.bus_addr)) {
 		heap_undo(b->kind, p, l);
 		return false;
 	}
@@ -278,7 +278,7 @@ static bool take_pages(struct block *b)
 	if (dma_pages_get(b->dev, b->kind, d->npages, d->layout.align, PAGE_ZONE_ANY, &va) !=
 	    ALLOC_OK)
 		return false;
-	if (!dma_device_fits(b->dev, virt_ptr(va), d->layout, &b->info.bus_addr)) {
+	if (!dma_device_fits(b->dev, virt_ptr(va), d, &b->info.bus_addr)) {
 		dma_pages_put(b->kind, va, d->npages);
 		return false;
 	}
@@ -294,9 +294,23 @@ static bool take_a_page(struct block *b)
 	return take_pages(b);
 }
 
+static bool take_once(struct block *b)
+{
+	return b->made.npages ? take_pages(b) : take_block(b);
+}
+
 static bool take(struct block *b)
 {
-	return b->made.npages ? take_pages(b) : take_block(b) || take_a_page(b);
+	struct dma_demand *d = &b->made;
+
+	if (take_once(b))
+		return true;
+	if (d->least_align < d->layout.align) {
+		d->layout.align = d->least_align;
+		if (take_once(b))
+			return true;
+	}
+	return !d->npages && take_a_page(b);
 }
 
 static enum alloc_result refuse_incoherent(const struct dma_device *dev)

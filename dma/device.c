@@ -119,15 +119,10 @@ bool dma_device_limit(const struct dma_device *dev, unsigned int i, uint64_t *li
 
 /* --- Demands ----------------------------------------------------------------- */
 
-static bool is_pow2(uint64_t n)
-{
-	return n && !(n & (n - 1));
-}
-
 static bool device_valid(const struct dma_device *dev)
 {
-	return dev && dev->nwindows && dev->nwindows <= DMA_MAX_WINDOWS && is_pow2(dev->align) &&
-	       (!dev->boundary || is_pow2(dev->boundary));
+	return dev && dev->nwindows && dev->nwindows <= DMA_MAX_WINDOWS && mm_is_pow2(dev->align) &&
+	       (!dev->boundary || mm_is_pow2(dev->boundary));
 }
 
 static size_t round_up_pow2(size_t n)
@@ -152,27 +147,30 @@ bool dma_device_demand(const struct dma_device *dev, struct layout l, struct dma
 	    (dev->boundary && l.size > dev->boundary))
 		return false;
 	l.align = larger(l.align, dev->align);
+	*out = (struct dma_demand){.bus_align = l.align, .least_align = l.align};
 	/* What lies at a multiple of its size, rounded up to a power of two, crosses no boundary.
 	 */
 	if (dev->boundary)
 		l.align = larger(l.align, round_up_pow2(l.size));
-	out->npages = 0;
 	if (l.size >= MM_PAGE_SIZE || l.align >= MM_PAGE_SIZE) {
 		out->npages = (l.size + MM_PAGE_SIZE - 1) >> MM_PAGE_SHIFT;
 		l.align = larger(l.align, MM_PAGE_SIZE);
+		out->least_align = larger(out->least_align, MM_PAGE_SIZE);
 	}
 	out->layout = l;
 	return true;
 }
 
-bool dma_device_fits(const struct dma_device *dev, const void *p, struct layout l, bus_addr_t *bus)
+bool dma_device_fits(const struct dma_device *dev, const void *p, const struct dma_demand *d,
+		     bus_addr_t *bus)
 {
+	size_t nbytes = d->layout.size;
 	bus_addr_t at;
 
-	if (!dma_phys_to_bus(dev, mm_port_virt_to_phys(virt_addr(p)), l.size, &at) ||
-	    at.value & (l.align - 1))
+	if (!dma_phys_to_bus(dev, mm_port_virt_to_phys(virt_addr(p)), nbytes, &at) ||
+	    at.value & (d->bus_align - 1))
 		return false;
-	if (dev->boundary && (at.value & (dev->boundary - 1)) + l.size > dev->boundary)
+	if (dev->boundary && (at.value & (dev->boundary - 1)) + nbytes > dev->boundary)
 		return false;
 	*bus = at;
 	return true;

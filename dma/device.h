@@ -10,15 +10,18 @@ struct dma_device *dma_default_device(void);
 
 /* An allocation as it must be made so that the device can take it. */
 struct dma_demand {
-	struct layout layout; /* at a stricter alignment, perhaps */
+	struct layout layout; /* so aligned that it crosses no boundary */
 	size_t npages;	      /* 0: less than a page */
+	size_t least_align;   /* it may cross none all the same */
+	size_t bus_align;     /* of the address that the device sees */
 };
 
 /* False: the layout or the device is not valid, or the device can never take so much. */
 bool dma_device_demand(const struct dma_device *dev, struct layout l, struct dma_demand *out);
 
 /* Does memory keep all that the device demands? If so, *bus is where the device sees it. */
-bool dma_device_fits(const struct dma_device *dev, const void *p, struct layout l, bus_addr_t *bus);
+bool dma_device_fits(const struct dma_device *dev, const void *p, const struct dma_demand *d,
+		     bus_addr_t *bus);
 
 /* Does the device reach all of it? */
 bool dma_device_reaches(const struct dma_device *dev, virt_addr_t va, size_t nbytes);

@@ -388,6 +388,42 @@ SELFTEST_KEEPS(dma, alignment_boundary_segment, DEBUG_PAGES)
 	CHECK(balanced(&before));
 }
 
+static bool can_have(struct dma_device *dev, struct layout l)
+{
+	struct dma_info info;
+
+	return dma_alloc_coherent(dev, l, &info) == ALLOC_OK &&
+	       dma_dealloc_coherent(dev, info, l) == ALLOC_OK;
+}
+
+/* A boundary that no memory comes near costs nothing, however large the buffer is. */
+SELFTEST_KEEPS(dma, far_boundary, DEBUG_PAGES)
+{
+	struct dma_stats before = settled();
+	struct dma_device near, far;
+
+	dma_device_init(&near, "no boundary");
+	dma_device_init(&far, "far boundary");
+	far.boundary = (uint64_t)1 << 62;
+	for (size_t size = MM_PAGE_SIZE + 1; size < (size_t)24 << 20; size += size / 2)
+		CHECK(can_have(&far, layout(size, 8)) == can_have(&near, layout(size, 8)));
+	CHECK(balanced(&before));
+}
+
+/* Pages are pages in the CPU's eyes; in the device's they are as aligned as was asked for. */
+SELFTEST_KEEPS(dma, window_offset, DEBUG_PAGES)
+{
+	struct dma_stats before = settled();
+	struct dma_device dev;
+
+	dma_device_init(&dev, "odd window");
+	dev.window[0].bus.value = 0x200;
+	dev.window[0].size = (uint64_t)1 << 60;
+	CHECK(can_have(&dev, layout(100, 8)) && can_have(&dev, layout(8192, 8)));
+	CHECK(can_have(&dev, layout(8192, 512)) && !can_have(&dev, layout(8192, 1024)));
+	CHECK(balanced(&before));
+}
+
 SELFTEST_KEEPS(dma, devices_that_make_no_sense, DEBUG_PAGES)
 {
 	struct dma_device dev;
