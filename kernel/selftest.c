@@ -8,6 +8,7 @@
 #include <kernel/panic.h>
 #include <kernel/time.h>
 #include <lib/format.h>
+#include <lib/string.h>
 #include <mm/global.h>
 
 #include <selftest/selftest.h>
@@ -139,11 +140,23 @@ static void run_one(const struct selftest *t, struct selftest_result *sum)
 	now.test = NULL;
 }
 
+/* Before the first test: the statics of the tests. Boot leaves them out. */
+static void clear_statics(void)
+{
+	extern char __test_bss_start[], __test_bss_end[];
+	static bool cleared;
+
+	if (!cleared)
+		memset(__test_bss_start, 0, (size_t)(__test_bss_end - __test_bss_start));
+	cleared = true;
+}
+
 struct selftest_result selftest_run(const char *glob)
 {
 	struct selftest_result sum = {0, 0, 0};
 	unsigned int n = 0;
 
+	clear_statics();
 	for (const struct selftest *t = __start_selftests; t < __stop_selftests; t++)
 		n += !glob || glob_match(glob, t->name);
 	now.number = 0;

@@ -13,7 +13,8 @@
  *
  * .head comes first: the image header, where firmware enters. What boot clears is
  * __bss_start .. __bss_end, both multiples of 64; the stacks are not cleared, nor is
- * section .bss.noinit, for what nobody reads before it is written.
+ * section .bss.noinit, for what nobody reads before it is written. The statics of self-tests,
+ * which are more than all others, are cleared when these begin.
  * Every section is named: an unknown one is an error (--orphan-handling=error).
  */
 #define PAGE		     4096
@@ -78,6 +79,10 @@ SECTIONS
 	.bss : LOAD_AT(.bss) {
 		*(.bss.noinit)
 		. = ALIGN(64);
+		__test_bss_start = .;
+		*test/?*.o(.bss .bss.* .sbss .sbss.* COMMON)
+		. = ALIGN(64);
+		__test_bss_end = .;
 		__bss_start = .;
 		*(.bss.page_aligned)
 		*(.bss .bss.* .sbss .sbss.* COMMON)

@@ -47,9 +47,10 @@
  * Who includes this names a symbol that only a library with the same parameters has: with others,
  * structures differ, and the program must not link.
  */
-#define MM_NAME_(harden, debug, cpus) mm_library_of_harden_##harden##_debug_##debug##_cpus_##cpus
-#define MM_NAME(harden, debug, cpus)  MM_NAME_(harden, debug, cpus)
-#define MM_LIBRARY		      MM_NAME(MM_HARDEN, MM_DEBUG, MM_MAX_CPUS)
+#define MM_LIBRARY_OF_(harden, debug, cpus) \
+	mm_library_of_harden_##harden##_debug_##debug##_cpus_##cpus
+#define MM_LIBRARY_OF(harden, debug, cpus) MM_LIBRARY_OF_(harden, debug, cpus)
+#define MM_LIBRARY			   MM_LIBRARY_OF(MM_HARDEN, MM_DEBUG, MM_MAX_CPUS)
 
 extern const char MM_LIBRARY;
 static const char *const mm_library __attribute__((used)) = &MM_LIBRARY;
