@@ -419,7 +419,7 @@ QEMU_MAJOR   = $(shell qemu-$$(uname -m) --version | sed -n 's/.* version \([0-9
 
 build/bench/host/record.so: bench/host/record.c bench/host/trace_write.c $(BENCH_HEADERS)
 	@mkdir -p $(@D)
-	$(Q)$(HOSTCC) $(BENCH_SO) -o $@ $(filter %.c,$^) -ldl -lpthread
+	$(Q)$(HOSTCC) $(BENCH_SO) -Wl,-z,initfirst -o $@ $(filter %.c,$^) -ldl -lpthread
 
 build/bench/host/tracetool: bench/host/tracetool.c bench/host/trace_read.c bench/host/trace_write.c $(BENCH_HEADERS)
 	@mkdir -p $(@D)
@@ -564,8 +564,8 @@ embed-test:
 # --- malloc for Linux processes ---------------------------------------------
 
 PRELOAD_DIR   := build/preload
-PRELOAD_FLAGS = $(WARN) -O2 $(JUMPS) -g -fPIC -flto -fvisibility=hidden -fno-builtin-malloc -fno-builtin-calloc $(INC_mm) \
-		$(MM_DEFS) -DMM_FAST_BITS=1 -DMM_MAX_CPUS=16 -DMM_PORT_INLINE='"../../../tests/preload/port_preload.h"'
+PRELOAD_FLAGS = $(WARN) -O2 $(JUMPS) -g -fPIC -flto -fvisibility=hidden -fno-builtin-malloc -fno-builtin-calloc -Wl,-z,initfirst \
+		$(INC_mm) $(MM_DEFS) -DMM_FAST_BITS=1 -DMM_MAX_CPUS=16 -DMM_PORT_INLINE='"../../../tests/preload/port_preload.h"'
 PRELOAD_ENGINES ?= $(ENGINES)
 PRELOAD_LIBS  := $(PRELOAD_ENGINES:%=$(PRELOAD_DIR)/libmica-preload-%.so)
 
@@ -581,12 +581,14 @@ $(PRELOAD_DIR)/libmica-preload.so: $(PRELOAD_DIR)/libmica-preload-$(ALLOC).so FO
 
 preload: $(PRELOAD_DIR)/libmica-preload.so
 
-$(PRELOAD_DIR)/give-back: tests/preload/give_back.c
+PRELOAD_PROGRAMS := $(addprefix $(PRELOAD_DIR)/,give_back forks)
+
+$(PRELOAD_PROGRAMS): $(PRELOAD_DIR)/%: tests/preload/%.c
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) $(WARN) -O1 -g -fno-builtin-malloc -o $@ $<
 
-preload-test: $(PRELOAD_LIBS) $(PRELOAD_DIR)/give-back
-	$(Q)scripts/preload-test.sh $(PRELOAD_DIR)/give-back $(PRELOAD_LIBS)
+preload-test: $(PRELOAD_LIBS) $(PRELOAD_PROGRAMS)
+	$(Q)scripts/preload-test.sh $(PRELOAD_DIR) $(PRELOAD_LIBS)
 
 # --- Running ----------------------------------------------------------------
 

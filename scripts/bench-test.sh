@@ -33,6 +33,7 @@ says() {
 }
 
 gcc -O1 -g -fno-builtin -Wall -o "$tmp/calls" bench/test/calls.c -lpthread || exit 1
+gcc -O1 -g -fno-builtin -Wall -o "$tmp/forks" tests/preload/forks.c || exit 1
 gcc -O2 -g -fPIC -shared -fvisibility=hidden -Wall -Wextra -o "$tmp/broken.so" bench/test/broken.c || exit 1
 
 # record CASE: traces $tmp/CASE.calls.PID.N.trace
@@ -111,6 +112,12 @@ free 0
 END
 }
 
+# Handlers that allocate, at a fork: each process has a trace of its own nevertheless.
+fork_handlers() {
+    MICA_TRACE=$tmp/handlers LD_PRELOAD=$bin/record.so timeout 10 "$tmp/forks" || return 1
+    [ "$(ls "$tmp"/handlers.forks.*.trace | wc -l)" = 2 ]
+}
+
 limited() {
     MICA_TRACE=$tmp/limited MICA_TRACE_CALLS=3 LD_PRELOAD=$bin/record.so "$tmp/calls" every
     says 0 '"ops": 6, "closing_frees": 2' "$bin/tracetool" info "$tmp"/limited.calls.*.trace
@@ -120,6 +127,7 @@ ok "record every call" every_call
 ok "record threads" threads
 ok "record a fork" fork_case
 ok "record an exec and a fork" exec_case
+ok "record a fork with handlers that allocate" fork_handlers
 ok "record a process that is killed" killed
 ok "record the first calls only" limited
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # Real programs over build/preload/*.so: each must give the output it gives with the C library's malloc.
-# usage: preload-test.sh GIVE_BACK LIBRARY.so...; GIVE_BACK is tests/preload/give_back.c, built
+# usage: preload-test.sh PROGRAMS LIBRARY.so...; PROGRAMS is the folder where tests/preload/*.c are built
 set -u
 cd "$(dirname "$0")/.." || exit 1
 work=$(mktemp -d) || exit 1
@@ -9,7 +9,7 @@ server=
 # Only the server that this script started is ended.
 trap '[ -z "$server" ] || kill "$server" 2> /dev/null; rm -rf "$work"' EXIT
 passed=0 failed=0 skipped=0
-give_back=$1
+built=$1
 shift
 
 have() {
@@ -148,6 +148,17 @@ compare() {
 	diff "$work/$program.expected" "$work/out" | head -10
 }
 
+# expect_success LIBRARY WHAT PROGRAM: one of tests/preload ends with status 0
+expect_success() {
+	if LD_PRELOAD=$PWD/$1 timeout 60 "$built/$3" > "$work/out" 2>&1; then
+		passed=$((passed + 1))
+		return
+	fi
+	failed=$((failed + 1))
+	echo "FAIL: $2, over $1"
+	cat "$work/out"
+}
+
 programs=
 for program in python3 gcc sqlite3 perl git redis; do
 	tools=$program
@@ -175,13 +186,8 @@ print(f().decode().lower())' 2>&1)
 	*-"$engine".so) passed=$((passed + 1)) ;;
 	*) failed=$((failed + 1)) && echo "FAIL: $library says '$engine'" ;;
 	esac
-	if LD_PRELOAD=$PWD/$library timeout 60 "$give_back" > "$work/out" 2>&1; then
-		passed=$((passed + 1))
-	else
-		failed=$((failed + 1))
-		echo "FAIL: memory stays with $library"
-		cat "$work/out"
-	fi
+	expect_success "$library" 'memory goes back' give_back
+	expect_success "$library" 'fork with handlers that allocate' forks
 	for program in $programs; do
 		compare "$library" "$program"
 	done

@@ -40,6 +40,25 @@ static struct trace_writer out;
 static bool started;
 static uint64_t calls_left;
 
+/* --- Processes -------------------------------------------------------------- */
+
+static void take_lock(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+static void leave(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+static void child_begins(void)
+{
+	trace_abandon(&out);
+	started = false;
+	leave();
+}
+
 /* --- Before the real functions are known ------------------------------------- */
 
 /* dlsym itself may allocate; it gets zeroed memory from here, which is never taken back. */
@@ -71,7 +90,7 @@ static void *resolve_one(const char *name)
 	return f;
 }
 
-/* The first call comes from the loader or a constructor, before there are threads. */
+/* The first call comes from the loader or begin(), before there are threads. */
 static void resolve(void)
 {
 	if (next.posix_memalign)
@@ -85,6 +104,8 @@ static void resolve(void)
 	next.aligned_alloc = resolve_one("aligned_alloc");
 	next.posix_memalign = resolve_one("posix_memalign");
 	resolving = false;
+	/* Registered first, called last before a fork: handlers of others may allocate. */
+	pthread_atfork(take_lock, leave, child_begins);
 }
 
 /* --- Recording, under the lock ---------------------------------------------- */
@@ -141,12 +162,7 @@ static void note(enum trace_kind kind, const void *old, const void *block, size_
 static void enter(void)
 {
 	resolve();
-	pthread_mutex_lock(&lock);
-}
-
-static void leave(void)
-{
-	pthread_mutex_unlock(&lock);
+	take_lock();
 }
 
 /* Records an allocation that was made under the lock, and gives up the lock. */
@@ -158,19 +174,13 @@ static void *noted(void *p, size_t size, size_t align)
 	return p;
 }
 
-/* --- Processes -------------------------------------------------------------- */
+/* --- Start and end ---------------------------------------------------------- */
 
-static void child_begins(void)
-{
-	trace_abandon(&out);
-	started = false;
-	leave();
-}
-
+/* Linked with initfirst: so this runs before the constructors of libraries, which may register
+ * handlers. (Where another object has that place, the first malloc may still come before them.) */
 __attribute__((constructor)) static void begin(void)
 {
 	resolve();
-	pthread_atfork(enter, leave, child_begins);
 }
 
 /* Destructors that run later still allocate: what comes then is not recorded. */

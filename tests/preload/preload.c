@@ -114,7 +114,7 @@ static void after_fork(void)
 	mm_port_unlock(&g->grow_lock, 0);
 }
 
-__attribute__((constructor)) static void watch_forks(void)
+static void watch_forks(void)
 {
 	if (pthread_atfork(before_fork, after_fork, after_fork))
 		mm_port_panic("no memory for the fork handlers");
@@ -152,15 +152,29 @@ static void ensure_region(void)
 {
 	static struct mm_lock lock;
 	static bool ready;
+	bool first;
 
 	if (__builtin_expect(__atomic_load_n(&ready, __ATOMIC_ACQUIRE), 1))
 		return;
 	(void)mm_port_lock(&lock);
-	if (!ready) {
+	first = !ready;
+	if (first) {
 		map_region();
 		__atomic_store_n(&ready, true, __ATOMIC_RELEASE);
 	}
 	mm_port_unlock(&lock, 0);
+	/* Registered first, called last before a fork: handlers of others may allocate. */
+	if (first)
+		watch_forks();
+}
+
+/*
+ * Linked with initfirst: so this runs before the constructors of libraries, which may register
+ * handlers. (Where another object has that place, the first malloc may still come before them.)
+ */
+__attribute__((constructor)) static void begin(void)
+{
+	ensure_region();
 }
 
 /* --- Blocks --- */
