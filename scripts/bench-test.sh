@@ -59,19 +59,21 @@ alloc 0 size 128 align 64
 alloc 3 size 10 align 4096
 alloc 4 size 7 align 256
 alloc 5 size 4000 align $(getconf PAGESIZE)
-alloc 6 size 33 align 1
-alloc 7 size 5000000 align 1
-free 6
-alloc 6 size 1 align 1
-free 6
+alloc 6 size $(getconf PAGESIZE) align $(getconf PAGESIZE)
+alloc 7 size 33 align 1
+alloc 8 size 5000000 align 1
+free 7
+alloc 7 size 1 align 1
+free 7
 free 2
 free 1
 free 0
 free 3
 free 4
 free 5
+free 6
 end
-free 7
+free 8
 END
 }
 

@@ -275,6 +275,17 @@ EXPORT void *valloc(size_t size)
 	return memalign((size_t)sysconf(_SC_PAGESIZE), size);
 }
 
+EXPORT void *pvalloc(size_t size)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), rounded = (size + page - 1) & -page;
+
+	if (rounded < size) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return memalign(page, rounded);
+}
+
 EXPORT void *reallocarray(void *old, size_t n, size_t size)
 {
 	size_t bytes;

@@ -18,7 +18,7 @@ static void every_call(void)
 {
 	volatile size_t too_much = PTRDIFF_MAX;
 	char *grown = malloc(100), *shrunk = calloc(3, 50), *never_freed;
-	void *aligned[4];
+	void *aligned[5];
 
 	grown = realloc(grown, 5000); /* another block is behind it, so it moves */
 	shrunk = realloc(shrunk, 140);
@@ -27,15 +27,17 @@ static void every_call(void)
 		abort();
 	aligned[2] = memalign(256, 7);
 	aligned[3] = valloc(4000);
+	aligned[4] = pvalloc(100); /* a whole page */
 	never_freed = realloc(NULL, 33);
 	never_freed = reallocarray(never_freed, 1000, 5000); /* too much for where it is */
-	if (!never_freed || malloc(too_much) || reallocarray(NULL, too_much, 4))
+	if (!never_freed || malloc(too_much) || pvalloc(SIZE_MAX) ||
+	    reallocarray(NULL, too_much, 4))
 		abort();
 	free(NULL);
 	free(malloc(0));
 	free(grown);
 	shrunk = realloc(shrunk, 0);
-	for (size_t i = 0; i < 4; i++)
+	for (size_t i = 0; i < 5; i++)
 		free(aligned[i]);
 }
 

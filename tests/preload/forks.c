@@ -26,8 +26,8 @@ static void register_handlers(void)
 		abort();
 }
 
-__attribute__((section(".preinit_array"), used)) static void (*const first)(void) =
-	register_handlers;
+__attribute__((section(".preinit_array"),
+	       used)) static void (*const first)(void) = register_handlers;
 
 int main(void)
 {
