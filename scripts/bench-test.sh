@@ -187,8 +187,8 @@ ok "misalignment is caught" verify misaligned 1 "misaligned"
 ok "corruption is caught" verify corrupt 1 "contents changed"
 ok "a block elsewhere is caught" verify outside 1 "outside the region"
 ok "running out of memory is reported" verify exhausted 1 "out of memory at operation"
-ok "a region that never suffices is reported" says 1 "does not fit" \
-    env BENCH_BREAK=exhausted "$bin/replay" region "$tmp/broken.so" "$good"
+ok "a region that never suffices is reported, and no larger one tried" says 1 "does not fit into 33554432 bytes" \
+    env BENCH_BREAK=exhausted "$bin/replay" region --region 33554432 "$tmp/broken.so" "$good"
 ok "a plugin that dies is reported" says 1 "the plugin died" \
     env BENCH_BREAK=crash "$bin/replay" region "$tmp/broken.so" "$good"
 gcc -shared -o "$tmp/none.so" -x c /dev/null || exit 1

@@ -44,7 +44,7 @@ static enum outcome try_region(struct replay *r, size_t size)
 	return BROKEN;
 }
 
-/* Up in steps of an eighth: *high fits, and *low does not. */
+/* Up in steps of an eighth, to the end of what is mapped: *high fits, and *low does not. */
 static enum outcome bracket(struct replay *r, size_t *low, size_t *high)
 {
 	enum outcome o = TOO_SMALL;
@@ -52,10 +52,12 @@ static enum outcome bracket(struct replay *r, size_t *low, size_t *high)
 	while (o == TOO_SMALL && *high < r->region_size) {
 		*low = *high;
 		*high = (*high + *high / 8 + PAGE) & -PAGE;
+		if (*high > r->region_size)
+			*high = r->region_size;
 		o = try_region(r, *high);
 	}
 	if (o == TOO_SMALL)
-		fprintf(stderr, "does not fit into %zu bytes\n", *high);
+		fprintf(stderr, "does not fit into %zu bytes\n", r->region_size);
 	return o;
 }
 
