@@ -133,6 +133,28 @@ ok "record a fork with handlers that allocate" fork_handlers
 ok "record a process that is killed" killed
 ok "record the first calls only" limited
 
+# --- What is kept of a recording ----------------------------------------------------
+
+# keep STATUS TEXT COMMAND NAME: what `make bench-record` does, into $tmp/kept/traces
+mkdir "$tmp/kept" && ln -s "$bin" "$tmp/kept/host" || exit 1
+keep() { says "$1" "$2" python3 scripts/bench_record.py "$tmp/kept" --program "$3" "$4"; }
+
+kept_are() { # NAME...
+    diff <(ls "$tmp/kept/traces") <(printf '%s.trace\n' "$@")
+}
+
+# A name that JSON must quote, and one that is not UTF-8.
+odd_names() {
+    local name
+    for name in $'a"b\\c\td' $'\377'; do
+        cp "$tmp/calls" "$tmp/$name"
+        keep 0 recorded "exec '$tmp/$name' fork" odd && kept_are odd || return 1
+        rm "$tmp/kept/traces/odd.trace"
+    done
+}
+
+ok "programs with odd names are recorded" odd_names
+
 # --- Damaged traces ----------------------------------------------------------------
 
 good=$tmp/good.trace

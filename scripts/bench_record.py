@@ -24,7 +24,8 @@ class Recorder:
                     MICA_TRACE_CALLS=str(CALLS), LC_ALL="C", **extra)
 
     def info(self, path):
-        out = subprocess.run([os.path.join(self.bin, "tracetool"), "info", path], capture_output=True, text=True)
+        out = subprocess.run([os.path.join(self.bin, "tracetool"), "info", path], capture_output=True, text=True,
+                             errors="surrogateescape")  # as the names of files
         return json.loads(out.stdout) if out.returncode == 0 else None
 
     def keep(self, prefix, name, program=""):

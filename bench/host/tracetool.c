@@ -10,6 +10,19 @@
 
 #include "trace.h"
 
+/* A name may have any byte but zero. */
+static void print_json_string(const char *s)
+{
+	putchar('"');
+	for (; *s; s++) {
+		if ((unsigned char)*s < ' ' || *s == '"' || *s == '\\')
+			printf("\\u%04x", (unsigned int)*s);
+		else
+			putchar(*s);
+	}
+	putchar('"');
+}
+
 static int info(const char *path)
 {
 	struct trace t;
@@ -21,11 +34,15 @@ static int info(const char *path)
 		nallocs += !t.ops[i].is_free;
 		bytes += t.ops[i].is_free ? 0 : t.ops[i].size;
 	}
-	printf("{\"trace\": \"%s\", \"program\": \"%s\", \"ops\": %zu, \"closing_frees\": %zu, "
+	printf("{\"trace\": ");
+	print_json_string(path);
+	printf(", \"program\": ");
+	print_json_string(t.program);
+	printf(", \"ops\": %zu, \"closing_frees\": %zu, "
 	       "\"allocations\": %zu, \"mean_size\": %.1f, \"peak_bytes\": %zu, \"peak_blocks\": %zu, "
 	       "\"foreign_frees\": %zu, \"missed_frees\": %zu}\n",
-	       path, t.program, t.nops, t.nops - t.nbody, nallocs, (double)bytes / (double)nallocs,
-	       t.peak_bytes, t.peak_blocks, t.nforeign, t.nmissed);
+	       t.nops, t.nops - t.nbody, nallocs, (double)bytes / (double)nallocs, t.peak_bytes,
+	       t.peak_blocks, t.nforeign, t.nmissed);
 	return 0;
 }
 
