@@ -453,7 +453,7 @@ bench-docs:
 # PROG='command ...' [NAME=name]: record a program of your own; `make bench` replays it from then on.
 bench-record: bench-tools
 	$(if $(PROG),,$(error PROG='command ...': what is to be recorded?))
-	$(Q)$(PYTHON) scripts/bench_record.py build/bench --program '$(subst ','\'',$(value PROG))' $(NAME)
+	$(Q)$(PYTHON) scripts/bench_record.py build/bench --program '$(subst ','\'',$(value PROG))' '$(subst ','\'',$(value NAME))'
 
 bench-test: bench-tools
 	$(Q)scripts/bench-test.sh

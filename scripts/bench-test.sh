@@ -140,7 +140,7 @@ mkdir "$tmp/kept" && ln -s "$bin" "$tmp/kept/host" || exit 1
 keep() { says "$1" "$2" python3 scripts/bench_record.py "$tmp/kept" --program "$3" "$4"; }
 
 kept_are() { # NAME...
-    diff <(ls "$tmp/kept/traces") <(printf '%s.trace\n' "$@")
+    diff <(ls "$tmp/kept/traces") <([ $# = 0 ] || printf '%s.trace\n' "$@")
 }
 
 # A name that JSON must quote, and one that is not UTF-8.
@@ -153,6 +153,22 @@ odd_names() {
     done
 }
 
+# A shell that runs nothing has a trace as well: that is not what was asked for.
+not_run() {
+    : >"$tmp/plain-file"
+    keep 1 nosuchprogram "nosuchprogram; exit" x &&
+        keep 1 plain-file "$tmp/plain-file" x && kept_are
+}
+
+no_name() {
+    local name
+    for name in ../evil .hidden 'two words'; do
+        keep 1 "NAME=$name" "touch $tmp/ran" "$name" && kept_are && [ ! -e "$tmp/ran" ] || return 1
+    done
+}
+
+ok "a program that is not there is an error" not_run
+ok "a name that is a path or words is refused" no_name
 ok "programs with odd names are recorded" odd_names
 
 # --- Damaged traces ----------------------------------------------------------------

@@ -6,7 +6,7 @@ bench_record.py BENCH_DIR --program CMD [NAME]  record any command, run by the s
 A trace lands in BENCH_DIR/traces/NAME.trace. A command may consist of many processes, each of which
 has a trace: of those the longest is kept, or that of the process which the default set names.
 """
-import glob, json, os, shutil, subprocess, sys, tempfile, time
+import glob, json, os, re, shutil, subprocess, sys, tempfile, time
 
 CALLS = 500000  # where a recording ends
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
@@ -33,7 +33,7 @@ class Recorder:
         found = [i for i in map(self.info, glob.glob(glob.escape(prefix) + ".*.trace")) if i]
         found = [i for i in found if i["program"].startswith(program)]
         if not found:
-            raise SystemExit("bench: %s: nothing was recorded" % name)
+            raise SystemExit("bench: %s: nothing was recorded" % (name or "this program"))
         best = max(found, key=lambda i: i["ops"])
         path = os.path.join(self.traces, (name or best["program"]) + ".trace")
         shutil.move(best["trace"], path)
@@ -45,6 +45,8 @@ class Recorder:
             prefix = os.path.join(tmp, "t")
             run = subprocess.run(command, env=self.environment(prefix, **extra), stdin=stdin,
                                  stdout=subprocess.DEVNULL, shell=isinstance(command, str))
+            if isinstance(command, str) and run.returncode in (126, 127):
+                raise SystemExit("bench: %s: the shell could not run this (status %d)" % (command, run.returncode))
             if run.returncode:
                 print("bench: %s: exit status %d" % (name or command, run.returncode), file=sys.stderr)
             self.keep(prefix, name, program)
@@ -117,12 +119,19 @@ class Recorder:
 REAL = ("python", "cc1", "perl", "sqlite", "git", "redis")
 
 
+def trace_name(name):
+    """It stays in the folder of traces, and is one word of a table."""
+    if not re.fullmatch(r"(\w[\w.+-]*)?", name):
+        raise SystemExit("bench: NAME=%s: letters, digits and . _ + - make a name" % name)
+    return name
+
+
 def main():
     if len(sys.argv) < 3:
         raise SystemExit(__doc__)
     recorder = Recorder(sys.argv[1])
     if sys.argv[2] == "--program":
-        recorder.record(sys.argv[3], sys.argv[4] if len(sys.argv) > 4 else "")
+        recorder.record(sys.argv[3], trace_name(sys.argv[4]) if len(sys.argv) > 4 else "")
         return
     recorder.default_set(REAL + tuple("syn-" + k for k in SYNTHETIC) if sys.argv[2] == "all" else sys.argv[2:])
 
