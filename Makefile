@@ -443,6 +443,7 @@ bench-set-%:
 # QUICK=1: less of each trace. TRACES='a.trace ...': these instead of the default set.
 bench:
 	$(Q)scripts/setup.sh riscv64 aarch64 bench
+	$(if $(TRACES),$(Q)$(MAKE) --no-print-directory build/bench/host/tracetool && $(PYTHON) scripts/bench.py --check $(TRACES))
 	$(Q)$(MAKE) --no-print-directory -j$$(nproc) bench-build
 	$(Q)$(PYTHON) scripts/bench.py $(if $(filter 1,$(QUICK)),--quick) $(TRACES)
 

@@ -190,6 +190,15 @@ ok "an empty file is refused" refuse "not a trace" "$tmp/empty.trace"
 ok "another file is refused" refuse "not a trace" "$tmp/garbage.trace"
 ok "a damaged trace is refused" refuse "damaged" "$tmp/flipped.trace"
 ok "a missing file is refused" refuse "No such file" "$tmp/none.trace"
+# Before anything is built or measured: the results of the last run stay.
+not_measured() {
+    local trace
+    for trace in none empty cut; do
+        says 1 "$tmp/$trace.trace: " python3 scripts/bench.py "$good" "$tmp/$trace.trace" || return 1
+        says 2 "$tmp/$trace.trace: " env SETUP=no timeout 20 make -s bench TRACES="$tmp/$trace.trace" || return 1
+    done
+}
+ok "a benchmark of a damaged trace does not begin" not_measured
 ok "a whole trace is taken" "$bin/replay" pass "$tmp/broken.so" "$good"
 
 ok "hostile traces end in an error at worst" python3 - "$tmp" "$bin/tracetool" <<'END'
@@ -279,5 +288,8 @@ assert "| slab, h1 | 2.000 | 8.000 | 32.0 | failed |" in open(tmp + "/results.md
 for name in ("instructions.svg", "memory.svg", "worst.svg", "tail.svg"):
     assert "</svg>" in open(os.path.join(tmp, name)).read(), name
 END
+
+ok "a document without results is an error" says 1 "$tmp/kept/results.jsonl: there are no results" \
+    python3 scripts/bench_report.py "$tmp/kept" "$tmp/document.md"
 
 exit $failed

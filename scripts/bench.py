@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """bench.py [--quick] [TRACE...]     (make bench)
+bench.py --check TRACE...          whether these are traces, and nothing more
 
 Replays traces against Mica's allocators and their peers, measures the page allocator and the kernels on the
 targets, and writes build/bench/results.jsonl (one line per result), results.md, and plots. The traces are those of
@@ -140,6 +141,12 @@ def find_traces():
     return [os.path.join(folder, n + ".trace") for n in names + tuple(n for n in rest if n not in names)]
 
 
+def refuse_damaged(traces):
+    """What is wrong with a file is said by the tool that reads them all."""
+    if subprocess.run([os.path.join(DIR, "host", "tracetool"), "info", *traces], stdout=subprocess.DEVNULL).returncode:
+        raise SystemExit("bench: nothing was measured")
+
+
 def page_jobs(quick):
     """Both levels on this machine; on the targets, which take the longest, the usual one."""
     sets = [("host", 0), ("host", 1)] + ([] if quick else [(arch, 1) for arch in TARGETS])
@@ -175,9 +182,14 @@ def measure_all(jobs):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--check", action="store_true")
     parser.add_argument("trace", nargs="*")
     args = parser.parse_args()
     alone = bool(args.trace)
+    if alone:
+        refuse_damaged(args.trace)
+    if args.check:
+        return 0
     jobs = list(trace_jobs(args.trace or find_traces(), args.quick))
     results = measure_all(jobs if alone else list(page_jobs(args.quick)) + jobs)
     if not alone:

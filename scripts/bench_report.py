@@ -286,9 +286,16 @@ def write_into(results, document):
         out.write("\n".join("#" + as_markdown(t) for t in printed + more))
 
 
+def read_results(folder):
+    path = os.path.join(folder, "results.jsonl")
+    if not os.path.exists(path):
+        raise SystemExit("%s: there are no results; `make bench` makes them" % path)
+    with open(path) as lines:
+        return [json.loads(line) for line in lines]
+
+
 def main():
-    with open(os.path.join(sys.argv[1], "results.jsonl")) as lines:
-        results = [json.loads(line) for line in lines]
+    results = read_results(sys.argv[1])
     if len(sys.argv) > 2:
         write_into(results, sys.argv[2])
     else:
