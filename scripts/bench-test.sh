@@ -37,7 +37,7 @@ gcc -O1 -g -fno-builtin -Wall -o "$tmp/forks" tests/preload/forks.c || exit 1
 gcc -O2 -g -fPIC -shared -fvisibility=hidden -Wall -Wextra -o "$tmp/broken.so" bench/test/broken.c || exit 1
 
 # record CASE: traces $tmp/CASE.calls.PID.N.trace
-record() { MICA_TRACE=$tmp/$1 LD_PRELOAD=$bin/record.so "$tmp/calls" "$1"; }
+record() { timeout 20 env MICA_TRACE="$tmp/$1" LD_PRELOAD="$bin/record.so" "$tmp/calls" "$1"; }
 
 dump_is() { # FILE, and on stdin what is expected
     local expected
@@ -116,7 +116,7 @@ END
 
 # Handlers that allocate, at a fork: each process has a trace of its own nevertheless.
 fork_handlers() {
-    MICA_TRACE=$tmp/handlers LD_PRELOAD=$bin/record.so timeout 10 "$tmp/forks" || return 1
+    timeout 20 env MICA_TRACE="$tmp/handlers" LD_PRELOAD="$bin/record.so" "$tmp/forks" || return 1
     [ "$(ls "$tmp"/handlers.forks.*.trace | wc -l)" = 2 ]
 }
 
@@ -240,6 +240,36 @@ ok "a plugin that dies is reported" says 1 "the plugin died" \
     env BENCH_BREAK=crash "$bin/replay" region "$tmp/broken.so" "$good"
 gcc -shared -o "$tmp/none.so" -x c /dev/null || exit 1
 ok "another library is no plugin" says 1 "not an allocator's plugin" "$bin/replay" pass "$tmp/none.so" "$good"
+
+# --- Numbers ------------------------------------------------------------------------
+
+no_numbers() {
+    local number
+    for number in abc -1 +1 ' 1' '' 1k 1KB 0x 0 99999999999999999999 16777216T 99999999999999999G; do
+        says 2 "--events $number: not a number" "$bin/replay" pass --events "$number" "$tmp/broken.so" "$good" &&
+            says 2 "--align $number: not a number" "$bin/replay" pass --align "$number" "$tmp/broken.so" "$good" &&
+            says 2 "--region $number: not a number" "$bin/replay" pass --region "$number" "$tmp/broken.so" "$good" &&
+            says 2 "--pages $number: not a number" "$bin/pagebench" --pages "$number" "$tmp/broken.so" &&
+            says 2 "EVENTS $number: not a number" "$bin/tracetool" synth small "$tmp/bad.trace" "$number" &&
+            [ ! -e "$tmp/bad.trace" ] || return 1
+    done
+}
+
+# The program runs on, without a trace.
+no_trace() { # SETTING WHAT
+    says 0 "record: $1: $2, so there is no trace" timeout 20 env MICA_TRACE="$tmp/bad" "$1" \
+        LD_PRELOAD="$bin/record.so" "$tmp/calls" every && ! ls "$tmp"/bad.*
+}
+
+sizes() {
+    says 1 "does not fit into 65536 bytes" "$bin/replay" region --region 64K "$tmp/broken.so" "$good" &&
+        says 1 "does not fit into 65536 bytes" "$bin/replay" region --region 0x10000 "$tmp/broken.so" "$good" &&
+        says 0 "" "$bin/replay" pass --region 1G "$tmp/broken.so" "$good"
+}
+ok "what is not a number is refused" no_numbers
+ok "no trace of no number of calls" no_trace MICA_TRACE_CALLS=-5 "not a number"
+ok "no trace in a folder that is not there" no_trace MICA_TRACE=/none/t "No such file or directory"
+ok "sizes may end in a letter" sizes
 
 # --- Counting -------------------------------------------------------------------------
 

@@ -18,11 +18,15 @@
 #include <sys/mman.h>
 
 #include "counter.h"
+#include "number.h"
 #include "pageplugin.h"
 
 #define BASE	((uintptr_t)1 << 40)
 #define PAGE	4096
 #define NROUNDS 32
+
+#define PAGES_MIN ((size_t)8192)
+#define PAGES_MAX ((size_t)1 << 40)
 
 static struct {
 	const char *(*name)(void);
@@ -293,6 +297,13 @@ static int start_pages(void)
 	return 0;
 }
 
+static int usage(void)
+{
+	fprintf(stderr, "pagebench --counter FILE --pages N PLUGIN   (N at least %zu)\n",
+		PAGES_MIN);
+	return 2;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -306,12 +317,12 @@ int main(int argc, char **argv)
 		if (c == 'c')
 			counter = counter_map(optarg);
 		else if (c == 'p')
-			npages = strtoull(optarg, NULL, 0);
+			npages = number_argument("--pages", optarg, PAGES_MIN, PAGES_MAX);
+		else
+			return usage();
 	}
-	if (!counter || npages < 8192 || argc - optind != 1) {
-		fprintf(stderr, "pagebench --counter FILE --pages N PLUGIN   (N at least 8192)\n");
-		return 2;
-	}
+	if (!counter || !npages || argc - optind != 1)
+		return usage();
 	if (load_plugin(argv[optind]) || start_pages())
 		return 1;
 	measure_level(90);

@@ -21,6 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "number.h"
 #include "trace.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -127,14 +128,28 @@ static int create(const char *prefix)
 	return -1;
 }
 
+/* Not dprintf, nor strerror for what is wrong: they allocate, and this is under the lock. */
+static void complain(const char *variable, const char *value, const char *what)
+{
+	char line[1024];
+
+	snprintf(line, sizeof(line), "record: %s=%s: %s, so there is no trace\n", variable, value,
+		 what);
+	(void)!write(STDERR_FILENO, line, strlen(line));
+}
+
 static void start(void)
 {
 	const char *prefix = getenv("MICA_TRACE"), *calls = getenv("MICA_TRACE_CALLS");
 
 	started = true;
-	calls_left = calls ? strtoull(calls, NULL, 10) : UINT64_MAX;
-	if (prefix && create(prefix))
-		dprintf(STDERR_FILENO, "record: %s: %s\n", prefix, strerror(errno));
+	calls_left = UINT64_MAX;
+	if (!prefix)
+		return;
+	if (calls && parse_number(calls, 0, UINT64_MAX, &calls_left))
+		complain("MICA_TRACE_CALLS", calls, "not a number");
+	else if (create(prefix))
+		complain("MICA_TRACE", prefix, strerrordesc_np(errno));
 }
 
 static void note(enum trace_kind kind, const void *old, const void *block, size_t size,

@@ -11,9 +11,12 @@
  *	time		nanoseconds per operation
  *	pass		one pass and no report, for other tools (valgrind)
  *
- *	--counter FILE	--events N	only the first N events of the trace
+ *	--counter FILE
+ *	--events N	only the first N events of the trace
  *	--align N	least alignment asked for, 8 unless told
  *	--region BYTES	for all modes but region; else four times the trace's peak, at least 64 MiB
+ *
+ * Numbers may end in K, M or G.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -24,10 +27,13 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "number.h"
 #include "replay.h"
 
 #define MIB	     ((size_t)1 << 20)
 #define REGION_ALIGN (2 * MIB)
+#define REGION_MAX   ((size_t)1 << 47) /* what a process can have at all */
+#define ALIGN_MAX    ((size_t)1 << 30)
 
 /* --- What all modes need ------------------------------------------------------ */
 
@@ -182,15 +188,15 @@ int main(int argc, char **argv)
 		if (c == 'c')
 			r.counter = optarg;
 		else if (c == 'e')
-			events = strtoull(optarg, NULL, 0);
+			events = number_argument("--events", optarg, 1, SIZE_MAX);
 		else if (c == 'a')
-			align = strtoull(optarg, NULL, 0);
+			align = number_argument("--align", optarg, 8, ALIGN_MAX);
 		else if (c == 'r')
-			r.region_size = strtoull(optarg, NULL, 0);
+			r.region_size = number_argument("--region", optarg, 1, REGION_MAX);
 		else
 			return usage();
 	}
-	if (argc - optind != 3 || align < 8 || align & (align - 1))
+	if (argc - optind != 3 || align & (align - 1))
 		return usage();
 	while (mode < sizeof(modes) / sizeof(*modes) && strcmp(modes[mode].name, argv[optind]) != 0)
 		mode++;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "number.h"
 #include "trace.h"
 
 /* A name may have any byte but zero. */
@@ -237,7 +238,8 @@ int main(int argc, char **argv)
 	if (argc == 3 && strcmp(argv[1], "dump") == 0)
 		return dump(argv[2]);
 	if ((argc == 4 || argc == 5) && strcmp(argv[1], "synth") == 0)
-		return synth(argv[2], argv[3], argc == 5 ? strtoull(argv[4], NULL, 10) : 400000);
+		return synth(argv[2], argv[3],
+			     argc == 5 ? number_argument("EVENTS", argv[4], 1, SIZE_MAX) : 400000);
 	fprintf(stderr, "tracetool info FILE... | dump FILE | synth KIND FILE [EVENTS]\n");
 	return 2;
 }
