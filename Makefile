@@ -361,7 +361,9 @@ build/worst/global-%: tests/worst/global_worst.c $(WORST_NEEDS)
 BENCH_DIR   ?= build/bench
 BENCH_ARCH  ?= host
 BENCH_CC     = $(LIB_CC_$(BENCH_ARCH))
-BENCH_FLAGS  = $(WARN) -O2 -fno-tree-slp-vectorize -g -fPIC -flto -fvisibility=hidden $(INC_mm) -Imm -DMM_HARDEN=$(HARDEN) \
+# As mm/ is in the kernel; the compiler $(1) may be clang, where there is but one way.
+one_unit     = $(if $(findstring clang,$(1)),-flto,-flto=1 -flto-partition=one)
+BENCH_FLAGS  = $(WARN) -O2 -fno-tree-slp-vectorize -g -fPIC $(call one_unit,$(BENCH_CC)) -fvisibility=hidden $(INC_mm) -Imm -DMM_HARDEN=$(HARDEN) \
 	       $(filter -DMM_FAST_BITS=% -mgeneral-regs-only -mstrict-align -mno-outline-atomics,$(LIB_FLAGS_$(BENCH_ARCH))) \
 	       -DMM_MAX_CPUS=1 -DMM_PORT_INLINE='"../../../bench/plugins/port_bench.h"'
 BENCH_PLUGINS := $(ENGINES:%=$(BENCH_DIR)/mica-%.so) $(ENGINES:%=$(BENCH_DIR)/mica-global-%.so) \
@@ -565,8 +567,8 @@ embed-test:
 # --- malloc for Linux processes ---------------------------------------------
 
 PRELOAD_DIR   := build/preload
-PRELOAD_FLAGS = $(WARN) -O2 $(JUMPS) -g -fPIC -flto -fvisibility=hidden -fno-builtin-malloc -fno-builtin-calloc -Wl,-z,initfirst \
-		$(INC_mm) $(MM_DEFS) -DMM_FAST_BITS=1 -DMM_MAX_CPUS=16 -DMM_PORT_INLINE='"../../../tests/preload/port_preload.h"'
+PRELOAD_FLAGS = $(WARN) -O2 $(JUMPS) -g -fPIC $(call one_unit,$(HOSTCC)) -fvisibility=hidden -fno-builtin-malloc -fno-builtin-calloc \
+		-Wl,-z,initfirst $(INC_mm) $(MM_DEFS) -DMM_FAST_BITS=1 -DMM_MAX_CPUS=16 -DMM_PORT_INLINE='"../../../tests/preload/port_preload.h"'
 PRELOAD_ENGINES ?= $(ENGINES)
 PRELOAD_LIBS  := $(PRELOAD_ENGINES:%=$(PRELOAD_DIR)/libmica-preload-%.so)
 
