@@ -584,7 +584,7 @@ $(PRELOAD_DIR)/libmica-preload.so: $(PRELOAD_DIR)/libmica-preload-$(ALLOC).so FO
 
 preload: $(PRELOAD_DIR)/libmica-preload.so
 
-PRELOAD_PROGRAMS := $(addprefix $(PRELOAD_DIR)/,give_back forks)
+PRELOAD_PROGRAMS := $(addprefix $(PRELOAD_DIR)/,give_back forks misuse)
 
 $(PRELOAD_PROGRAMS): $(PRELOAD_DIR)/%: tests/preload/%.c
 	@mkdir -p $(@D)

@@ -188,6 +188,7 @@ print(f().decode().lower())' 2>&1)
 	esac
 	expect_success "$library" 'memory goes back' give_back
 	expect_success "$library" 'fork with handlers that allocate' forks
+	expect_success "$library" 'misuse names its caller' misuse
 	for program in $programs; do
 		compare "$library" "$program"
 	done

@@ -77,6 +77,22 @@ void port_yield(void)
 	sched_yield();
 }
 
+/* --- Who called --- */
+
+/*
+ * The program's call that this thread is in. A fault that the allocator finds would name
+ * its own caller, which is this file.
+ */
+static _Thread_local const void *caller __attribute__((tls_model("initial-exec")));
+
+/* The first step of each exported function; none of them calls another. */
+#define NOTE_CALLER() (caller = __builtin_return_address(0))
+
+static void name_caller(struct mm_fault *fault)
+{
+	fault->caller = caller;
+}
+
 /* --- Threads and forks --- */
 
 struct mm_lock port_slots[MM_MAX_CPUS];
@@ -143,6 +159,8 @@ static void map_region(void)
 		if (global_init(virt_addr(p), n) != ALLOC_OK)
 			mm_port_panic("cannot use %zu bytes at %p", n, p);
 		global_allocator_set_discard(global_allocator(), discard_pages);
+		/* In place of the debug build's, for whom this file is who allocated and freed. */
+		mm_fault_set_tracer(name_caller);
 		return;
 	}
 	mm_port_panic("cannot reserve %zu bytes of address space", REGION_MIN);
@@ -214,7 +232,7 @@ static void *finish_block(void *base, size_t nbytes, unsigned int align_log2)
 }
 
 /* The header of a live block; NULL, and a report, for anything else. */
-static struct header *check_block(const void *p, const void *caller)
+static struct header *check_block(const void *p)
 {
 	struct header *h = header_of(p);
 
@@ -252,39 +270,19 @@ static void release(struct header *h)
 	errno = saved;
 }
 
-/* --- The interface of the C library --- */
-
 #define DEFAULT_ALIGN_LOG2 4u
 
-EXPORT const char *mica_preload_engine(void)
+static void *allocate_aligned(size_t align, size_t nbytes)
 {
-	return global_allocator_name(global_allocator());
-}
+	unsigned int log2 = DEFAULT_ALIGN_LOG2;
 
-EXPORT void *malloc(size_t nbytes)
-{
-	return allocate(nbytes, DEFAULT_ALIGN_LOG2);
-}
-
-EXPORT void free(void *p)
-{
-	struct header *h = p ? check_block(p, __builtin_return_address(0)) : NULL;
-
-	if (h)
-		release(h);
-}
-
-EXPORT void *calloc(size_t n, size_t nbytes)
-{
-	size_t total;
-	void *base = NULL;
-
-	ensure_region();
-	if (__builtin_mul_overflow(n, nbytes, &total) || total + BLOCK_ALIGN < total)
-		return no_memory();
-	if (global_alloc_zeroed(layout_of(total, DEFAULT_ALIGN_LOG2), &base) != ALLOC_OK)
-		return no_memory();
-	return finish_block(base, total, DEFAULT_ALIGN_LOG2);
+	if (!mm_is_pow2(align) || align > (size_t)1 << 31) {
+		errno = EINVAL;
+		return NULL;
+	}
+	while ((size_t)1 << log2 < align)
+		log2++;
+	return allocate(nbytes, log2);
 }
 
 /* A block with an alignment of its own moves: where it is it might end up on another one. */
@@ -312,13 +310,13 @@ static void *resize(struct header *h, size_t nbytes)
 	return finish_block(base, nbytes, DEFAULT_ALIGN_LOG2);
 }
 
-EXPORT void *realloc(void *p, size_t nbytes)
+static void *reallocate(void *p, size_t nbytes)
 {
 	struct header *h;
 
 	if (!p)
-		return malloc(nbytes);
-	h = check_block(p, __builtin_return_address(0));
+		return allocate(nbytes, DEFAULT_ALIGN_LOG2);
+	h = check_block(p);
 	if (!h)
 		return no_memory();
 	if (nbytes)
@@ -327,29 +325,67 @@ EXPORT void *realloc(void *p, size_t nbytes)
 	return NULL;
 }
 
+/* --- The interface of the C library --- */
+
+EXPORT const char *mica_preload_engine(void)
+{
+	return global_allocator_name(global_allocator());
+}
+
+EXPORT void *malloc(size_t nbytes)
+{
+	NOTE_CALLER();
+	return allocate(nbytes, DEFAULT_ALIGN_LOG2);
+}
+
+EXPORT void free(void *p)
+{
+	struct header *h;
+
+	NOTE_CALLER();
+	h = p ? check_block(p) : NULL;
+	if (h)
+		release(h);
+}
+
+EXPORT void *calloc(size_t n, size_t nbytes)
+{
+	size_t total;
+	void *base = NULL;
+
+	NOTE_CALLER();
+	ensure_region();
+	if (__builtin_mul_overflow(n, nbytes, &total) || total + BLOCK_ALIGN < total)
+		return no_memory();
+	if (global_alloc_zeroed(layout_of(total, DEFAULT_ALIGN_LOG2), &base) != ALLOC_OK)
+		return no_memory();
+	return finish_block(base, total, DEFAULT_ALIGN_LOG2);
+}
+
+EXPORT void *realloc(void *p, size_t nbytes)
+{
+	NOTE_CALLER();
+	return reallocate(p, nbytes);
+}
+
 EXPORT void *reallocarray(void *p, size_t n, size_t nbytes)
 {
 	size_t total;
 
-	return __builtin_mul_overflow(n, nbytes, &total) ? no_memory() : realloc(p, total);
+	NOTE_CALLER();
+	return __builtin_mul_overflow(n, nbytes, &total) ? no_memory() : reallocate(p, total);
 }
 
 EXPORT void *memalign(size_t align, size_t nbytes)
 {
-	unsigned int log2 = DEFAULT_ALIGN_LOG2;
-
-	if (!mm_is_pow2(align) || align > (size_t)1 << 31) {
-		errno = EINVAL;
-		return NULL;
-	}
-	while ((size_t)1 << log2 < align)
-		log2++;
-	return allocate(nbytes, log2);
+	NOTE_CALLER();
+	return allocate_aligned(align, nbytes);
 }
 
 EXPORT void *aligned_alloc(size_t align, size_t nbytes)
 {
-	return memalign(align, nbytes);
+	NOTE_CALLER();
+	return allocate_aligned(align, nbytes);
 }
 
 EXPORT int posix_memalign(void **out, size_t align, size_t nbytes)
@@ -357,9 +393,10 @@ EXPORT int posix_memalign(void **out, size_t align, size_t nbytes)
 	int saved = errno;
 	void *p;
 
+	NOTE_CALLER();
 	if (!mm_is_pow2(align) || align % sizeof(void *))
 		return EINVAL;
-	p = memalign(align, nbytes);
+	p = allocate_aligned(align, nbytes);
 	errno = saved;
 	if (!p)
 		return ENOMEM;
@@ -369,14 +406,16 @@ EXPORT int posix_memalign(void **out, size_t align, size_t nbytes)
 
 EXPORT void *valloc(size_t nbytes)
 {
-	return memalign(MM_PAGE_SIZE, nbytes);
+	NOTE_CALLER();
+	return allocate_aligned(MM_PAGE_SIZE, nbytes);
 }
 
 EXPORT void *pvalloc(size_t nbytes)
 {
 	size_t rounded = (nbytes + MM_PAGE_SIZE - 1) & ~(MM_PAGE_SIZE - 1);
 
-	return rounded < nbytes ? no_memory() : valloc(rounded);
+	NOTE_CALLER();
+	return rounded < nbytes ? no_memory() : allocate_aligned(MM_PAGE_SIZE, rounded);
 }
 
 EXPORT size_t malloc_usable_size(void *p)
