@@ -48,15 +48,20 @@ __attribute__((flatten)) void *heap_alloc(size_t size, size_t align)
 }
 #else
 
+/* The calls that are rare are functions of their own: so the fast path saves no registers. */
+static __attribute__((noinline)) void *alloc_any(size_t size, size_t align)
+{
+	return OPS.alloc(&heap.base, size, align);
+}
+
 __attribute__((flatten)) void *heap_alloc(size_t size, size_t align)
 {
 	void *p = CAT(byte_, ENGINE, _alloc_fast)(&heap.base, size, align, 0);
 
-	return __builtin_expect(!p, 0) ? OPS.alloc(&heap.base, size, align) : p;
+	return __builtin_expect(!p, 0) ? alloc_any(size, align) : p;
 }
 #endif
 
-/* The calls that are rare are functions of their own: so the fast path saves no registers. */
 static __attribute__((noinline)) void free_any(void *p, size_t size, size_t align)
 {
 	enum mm_fault_kind f = MM_FAULT_KINDS;
