@@ -8,10 +8,12 @@
 #include "kernel.h"
 
 #define BUCKETS 64u
+#define STORM	10000u /* interrupts without an end between them */
 
 static struct irq_chip *chips;
 static struct irq_action *actions[BUCKETS];
 static uint64_t spurious;
+static unsigned int in_a_row;
 static struct spinlock lock;
 
 void irq_register_chip(struct irq_chip *chip)
@@ -74,11 +76,23 @@ void irq_release(struct irq_action *a)
 	spin_unlock(&lock, state);
 }
 
+/* A line that stays up whatever its handlers do would keep the CPU for good. */
+static bool storms(const struct irq_chip *chip, uint32_t hwirq)
+{
+	if (++in_a_row < STORM)
+		return false;
+	in_a_row = 0;
+	log_error("irq: %s %u does not end: off from now on", chip->name, hwirq);
+	return true;
+}
+
 bool irq_deliver(struct irq_chip *chip, uint32_t hwirq)
 {
 	bool wanted = false;
 	struct irq_action *a, *next;
 
+	if (storms(chip, hwirq))
+		return false;
 	for (a = actions[hwirq % BUCKETS]; a; a = next) {
 		next = a->next; /* a handler may release its own action */
 		if (a->chip != chip || a->hwirq != hwirq)
@@ -111,6 +125,7 @@ uint64_t irq_spurious(void)
 
 void irq_handle_external(void)
 {
+	in_a_row = 0;
 	for (struct irq_chip *c = chips; c; c = c->next)
 		c->handle(c);
 }

@@ -41,7 +41,10 @@ int irq_request(const struct fdt_node *node, uint32_t i, struct irq_action *acti
 /* Disable and forget; returns when no handler of it runs on this CPU. */
 void irq_release(struct irq_action *action);
 
-/* Called by a controller: run the handlers of one interrupt. False (and counted): nobody wants it.
+/*
+ * Called by a controller: run the handlers of one interrupt. False: the controller disables it, for
+ * nobody wants it (and that is counted), or its line does not fall whatever they do (and that is
+ * logged; whoever waits for it must do with the time).
  */
 bool irq_deliver(struct irq_chip *chip, uint32_t hwirq);
 
