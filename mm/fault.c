@@ -2,7 +2,7 @@
 #include <mm/fault.h>
 #include <mm/port.h>
 
-const char MM_LIBRARY = 0;
+const char MM_LIBRARY;
 
 static struct mm_lock lock;
 static struct mm_fault last;

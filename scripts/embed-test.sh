@@ -44,5 +44,11 @@ for program in "$@"; do
 	[ "$(timeout 30 $run "$program")" = "$wanted" ]
 	result $? "$program"
 done
+# A program for another number of CPUs than the library's: it must not link, and say why.
+archive=$(ls -t build/lib/host/*/libmica-mm.a | head -n 1)
+${HOSTCC:-gcc} -Imm/include -DMM_MAX_CPUS=63 -o build/lib/host/mismatch tests/embed/embed.c tests/embed/port_calls.c \
+	tests/embed/console_host.c "$archive" 2>&1 | grep -q 'undefined reference.*mm_library_of_harden_._debug_._cpus_63'
+result $? "a program with other parameters than its library links"
+
 echo "embedding: $passed passed, $failed failed"
 [ "$failed" -eq 0 ]
