@@ -663,11 +663,16 @@ Mica: a bare-metal mini-kernel around a memory library.
   make fuzz-mm         libFuzzer on the engines, the pages and the facade (FUZZ_SECONDS=10)
   make coverage        lines and branches of mm/ that the tests take
   make boot-test       the boot matrix alone (CELL='riscv64*')
+  make fdt-test        the device tree reader against libfdt, on trees of many machines
+  make embed-test      the example of docs/embedding.md, built with each library, and run
+  make bench-test      the benchmark's tools
+  make check-symbols   what mm/, dma/ and kernel/lib/ of ARCH refer to; size-check: how large its image is (TESTS=0)
   make bench-guest     instructions per allocation on both targets (GUEST_ENGINES=slab)
   make lib             the memory library for the host and both targets (PORT=file.h, MAX_CPUS=8; LIB_ARCHES=host)
   make preload         the library as a malloc for Linux programs: build/preload/libmica-preload.so
   make preload-test    real programs over it, over each engine
   make bench           measure the allocators and their peers (QUICK=1: two minutes); tables, plots
+  make bench-docs      the last results of make bench, into docs/benchmarks.md
   make harden-cost     instructions of each hardening level, into docs/memory.md
   make bench-record    record a program's use of malloc for it (PROG='command ...')
   make format check    clang-format all sources; only check them, and the includes
