@@ -571,7 +571,7 @@ bool fdt_compatible(const struct fdt_node *n, const char *compatible)
 	return fdt_has_str(fdt_get(n, "compatible"), compatible);
 }
 
-bool fdt_enabled(const struct fdt_node *n)
+static bool has_good_status(const struct fdt_node *n)
 {
 	const char *status;
 
@@ -579,6 +579,18 @@ bool fdt_enabled(const struct fdt_node *n)
 		return true;
 	status = fdt_get_str(n, "status", 0);
 	return status && (same(status, "okay") || same(status, "ok"));
+}
+
+bool fdt_enabled(const struct fdt_node *n)
+{
+	struct fdt_node at = *n;
+
+	while (has_good_status(&at)) {
+		if (at.depth <= 1)
+			return true;
+		to_parent(&at);
+	}
+	return false;
 }
 
 /* --- Finding --------------------------------------------------------------- */

@@ -285,6 +285,56 @@ SELFTEST(fdt, properties)
 	CHECK(!fdt_get_str(&root, "dma-coherent", 0) && fdt_has(&root, "dma-coherent"));
 }
 
+/* What lies behind a bus that is off is off, whatever it says itself. */
+SELFTEST(fdt, disabled_bus)
+{
+	static const struct {
+		const char *path;
+		bool enabled;
+	} nodes[] = {
+		{"/", true},
+		{"/on", true},
+		{"/on/device", true},
+		{"/on/off", false},
+		{"/on/off/device", false},
+		{"/off", false},
+		{"/off/device", false},
+		{"/off/device/part", false},
+	};
+	uint8_t *blob = selftest_memory(BUILD_SIZE);
+	struct fdt_build b;
+	struct fdt_node n;
+	struct fdt fdt;
+
+	CHECK(blob);
+	b = build_start(blob);
+	build_root(&b);
+	build_node(&b, "on");
+	build_str(&b, "status", "okay");
+	build_node(&b, "device");
+	build_end_node(&b);
+	build_node(&b, "off");
+	build_str(&b, "status", "fail");
+	build_node(&b, "device");
+	build_end_node(&b);
+	build_end_node(&b);
+	build_end_node(&b);
+	build_node(&b, "off");
+	build_str(&b, "status", "disabled");
+	build_node(&b, "device");
+	build_str(&b, "status", "okay");
+	build_node(&b, "part");
+	build_end_node(&b);
+	build_end_node(&b);
+	build_end_node(&b);
+	build_end_node(&b);
+	CHECK(!fdt_open(&fdt, blob, build_finish(&b)));
+	for (size_t i = 0; i < sizeof(nodes) / sizeof(nodes[0]); i++) {
+		CHECK(!fdt_find_path(&fdt, nodes[i].path, &n));
+		CHECK(fdt_enabled(&n) == nodes[i].enabled);
+	}
+}
+
 SELFTEST(fdt, addresses)
 {
 	OPEN_SAMPLE(fdt, blob, size);

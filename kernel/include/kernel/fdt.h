@@ -177,7 +177,7 @@ bool fdt_has_str(struct fdt_value list, const char *s);
 
 bool fdt_compatible(const struct fdt_node *n, const char *compatible);
 
-/* `status` is missing, "okay" or "ok". */
+/* `status` is missing, "okay" or "ok", and so it is with the buses that the node is behind. */
 bool fdt_enabled(const struct fdt_node *n);
 
 /* --- Addresses ------------------------------------------------------------- */
