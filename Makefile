@@ -119,12 +119,15 @@ objs_of = $(foreach s,$(1),$(if $(filter $(s),$(IMAGE_SRCS)),$(B),$(O))/$(basena
 objs = $(call objs_of,$(SRC_$(1)) $(TSRC_$(1)))
 KOBJS := $(foreach m,$(MODULES),$(call objs,$(m)))
 
+# How gcc makes one unit of all that it links.
+GCC_UNIT := -flto=1 -flto-partition=one
+
 # gcc optimises mm/ as one unit, so that the engine becomes a part of global_alloc and global_dealloc.
 LINK_OBJS := $(KOBJS)
 ifneq ($(LLVM),1)
 MM_OBJS   := $(call objs_of,$(SRC_mm))
 MM_UNIT   := $(B)/mm/unit.o
-MM_LTO    := -flto=1 -flto-partition=one
+MM_LTO    := $(GCC_UNIT)
 LINK_OBJS := $(filter-out $(MM_OBJS),$(KOBJS)) $(MM_UNIT)
 endif
 
@@ -362,7 +365,7 @@ BENCH_DIR   ?= build/bench
 BENCH_ARCH  ?= host
 BENCH_CC     = $(LIB_CC_$(BENCH_ARCH))
 # As mm/ is in the kernel; the compiler $(1) may be clang, where there is but one way.
-one_unit     = $(if $(findstring clang,$(1)),-flto,-flto=1 -flto-partition=one)
+one_unit     = $(if $(findstring clang,$(1)),-flto,$(GCC_UNIT))
 BENCH_FLAGS  = $(WARN) -O2 -fno-tree-slp-vectorize -g -fPIC $(call one_unit,$(BENCH_CC)) -fvisibility=hidden $(INC_mm) -Imm -DMM_HARDEN=$(HARDEN) \
 	       $(filter -DMM_FAST_BITS=% -mgeneral-regs-only -mstrict-align -mno-outline-atomics,$(LIB_FLAGS_$(BENCH_ARCH))) \
 	       -DMM_MAX_CPUS=1 -DMM_PORT_INLINE='"../../../bench/plugins/port_bench.h"'

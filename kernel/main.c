@@ -83,9 +83,13 @@ static const char *boot_option(const char *key)
 	const char *args = fdt_bootargs(&tree);
 	size_t n = strlen(key);
 
-	for (; args && *args; args += word_length(args), args += *args == ' ')
-		if (!strncmp(args, key, n) && (key[n - 1] == '=' || word_length(args) == n))
+	while (args && *args) {
+		size_t len = word_length(args);
+
+		if (!strncmp(args, key, n) && (key[n - 1] == '=' || len == n))
 			return args + n;
+		args += len + (args[len] == ' ');
+	}
 	return NULL;
 }
 
@@ -98,8 +102,10 @@ static const char *test_filter(void)
 	if (!word)
 		return NULL;
 	n = word_length(word);
-	if (n >= sizeof(glob))
-		log_warn("test=: only %zu characters count", n = sizeof(glob) - 1);
+	if (n >= sizeof(glob)) {
+		n = sizeof(glob) - 1;
+		log_warn("test=: only %zu characters count", n);
+	}
 	memcpy(glob, word, n);
 	return glob;
 }

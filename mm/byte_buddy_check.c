@@ -2,8 +2,6 @@
 /* The buddy engine: a walk over all blocks, and a check of every invariant of its nodes. */
 #include "byte_buddy_nodes.h"
 
-const void *byte_buddy_check(const struct byte_alloc *a);
-
 void byte_buddy_walk(const struct byte_alloc *a, byte_walk_fn fn, void *ctx)
 {
 	const struct byte_buddy *h = const_buddy_of(a);

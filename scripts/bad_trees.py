@@ -47,9 +47,12 @@ def edit_no_memory(path):
     fdtput(path, "-r", memory_node(path))
 
 
+def ram_base(path):
+    return 0x80000000 if "riscv" in path else 0x40000000
+
+
 def edit_tiny(path):
-    base = "0x80000000" if "riscv" in path else "0x40000000"
-    fdtput(path, "-tx", memory_node(path), "reg", "0", base, "0", "0x4000")
+    fdtput(path, "-tx", memory_node(path), "reg", "0", hex(ram_base(path)), "0", "0x4000")
 
 
 def reserve(path, *ranges):
@@ -63,7 +66,7 @@ def reserve(path, *ranges):
 
 
 def edit_overlapping(path):
-    base = 0x80000000 if "riscv" in path else 0x40000000
+    base = ram_base(path)
     reserve(path, (base + 0x2000000, 0x400000), (base + 0x2200000, 0x400000), (base + 0x2100000, 0x1000))
 
 
@@ -73,12 +76,12 @@ def edit_stdout(path):
 
 def edit_timebase(path):
     fdtput(path, "-d", "/cpus", "timebase-frequency")
-    reserve(path, (0x80000000, 0x80000))  # the firmware, which is not asked
+    reserve(path, (ram_base(path), 0x80000))  # the firmware, which is not asked
 
 
 def edit_usable(path):
-    base = 0x80000000 if "riscv" in path else 0x40000000
-    fdtput(path, "-tx", memory_node(path), "linux,usable-memory", "0", hex(base + (256 << 20)), "0", hex(128 << 20))
+    start = ram_base(path) + (256 << 20)
+    fdtput(path, "-tx", memory_node(path), "linux,usable-memory", "0", hex(start), "0", hex(128 << 20))
 
 
 EDITS = {"truncated": edit_truncated, "bad magic": edit_magic, "no memory node": edit_no_memory,

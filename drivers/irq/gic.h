@@ -21,8 +21,8 @@
 #define GICD_IGROUPR	0x080 /* a bit per interrupt, as the next ones */
 #define GICD_ISENABLER	0x100
 #define GICD_ICENABLER	0x180
-#define GICD_ICPENDR	0x280 /* a bit per interrupt */
-#define GICD_ICACTIVER	0x380 /* a bit per interrupt */
+#define GICD_ICPENDR	0x280
+#define GICD_ICACTIVER	0x380
 #define GICD_IPRIORITYR 0x400 /* a byte */
 #define GICD_ITARGETSR	0x800 /* a byte; version 2 */
 #define GICD_ICFGR	0xc00 /* two bits */

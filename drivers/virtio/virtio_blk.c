@@ -80,8 +80,7 @@ static size_t min_size(size_t a, size_t b)
 
 /* --- Starting a device, at first and after a reset ------------------------- */
 
-/* The last block of a disk of an odd size cannot be transferred: devices refuse what is not whole.
- */
+/* What is no whole block at the end is no part of the disk: devices refuse to transfer it. */
 static int read_capacity(struct virtio_blk *b)
 {
 	uint64_t nsectors;
@@ -210,9 +209,9 @@ static void give_up_irq(struct virtio_blk *b)
 
 /*
  * Sleep only if nothing arrived since the look at the queue: interrupts stay pending meanwhile, the
- * timer's, too.
- * One that does not come, as the tree is wrong about the line or the controller does not reach this
- * CPU, costs LATE_MAX requests in a row that sleep IRQ_LATE_MS each, and none after them anything.
+ * timer's, too. One that does not come, as the tree is wrong about the line or the controller does
+ * not reach this CPU, costs LATE_MAX requests in a row that sleep IRQ_LATE_MS each, and none after
+ * them anything.
  */
 static void idle(struct virtio_blk *b, uint64_t deadline)
 {

@@ -86,22 +86,26 @@ SELFTEST(virtio_blk, interrupt)
 	CHECK(!fake.action);
 }
 
-SELFTEST(virtio_blk, legacy)
+static bool legacy_disk_init(void)
 {
-	CHECK(fake_disk_init(&fake));
+	if (!fake_disk_init(&fake))
+		return false;
 	fake.transport.legacy = true;
 	fake.offered &= UINT32_MAX;
 	fake.refuses_features = true; /* does not know that status bit */
+	return true;
+}
+
+SELFTEST(virtio_blk, legacy)
+{
+	CHECK(legacy_disk_init());
 	check_disk();
 	CHECK(!(fake.accepted >> 32));
 }
 
 SELFTEST(virtio_blk, legacy_total_length)
 {
-	CHECK(fake_disk_init(&fake));
-	fake.transport.legacy = true;
-	fake.offered &= UINT32_MAX;
-	fake.refuses_features = true;
+	CHECK(legacy_disk_init());
 	fake.heals = false;
 	fake.fault = FAKE_TOTAL;
 	check_disk();
