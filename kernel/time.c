@@ -68,10 +68,8 @@ void timer_wake_by(uint64_t at_ns)
 {
 	unsigned long state = arch_irq_save();
 
-	if (!wake_at || wake_at > at_ns) {
-		wake_at = at_ns;
-		program_timer();
-	}
+	wake_at = at_ns;
+	program_timer();
 	arch_irq_restore(state);
 }
 

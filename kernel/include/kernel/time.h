@@ -26,8 +26,9 @@ uint64_t time_after_ms(uint64_t ms);
 void timer_arm(uint64_t at_ns, void (*fn)(void));
 
 /*
- * Some interrupt ends a wait (arch_wait_for_interrupt) at `at_ns` or before it. To be asked for
- * anew whenever a wait ended early; it costs nothing while the last one is still to come.
+ * An interrupt ends a wait (arch_wait_for_interrupt) at `at_ns`, should none do so before. To be
+ * asked for before each wait: it takes the place of what was asked for last, so that what an
+ * earlier wait left behind does not end this one. On the boot CPU.
  */
 void timer_wake_by(uint64_t at_ns);
 
