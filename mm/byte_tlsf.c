@@ -314,22 +314,23 @@ static inline void list_mark_empty(struct byte_tlsf *h, size_t i)
 		h->rows &= ~((uint64_t)1 << (i / TLSF_COLS));
 }
 
-/* Is this one of the list heads? */
-static inline bool is_head(const struct byte_tlsf *h, struct tlsf_block *const *at)
+/* How far into the list heads this is; as much as they are long, or more: it is none. */
+static inline size_t head_offset(const struct byte_tlsf *h, struct tlsf_block *const *at)
 {
-	return (uintptr_t)at - (uintptr_t)h->lists < sizeof(h->lists);
+	return (uintptr_t)at - (uintptr_t)h->lists;
 }
 
-static inline void list_remove(struct byte_tlsf *h, struct tlsf_block *b, size_t nbytes)
+static inline void list_remove(struct byte_tlsf *h, struct tlsf_block *b)
 {
 	struct tlsf_block *next = b->next;
 	struct tlsf_block **at = b->at;
+	size_t head = head_offset(h, at);
 
 	*at = next;
 	if (next)
 		next->at = at;
-	else if (is_head(h, at))
-		list_mark_empty(h, list_of(nbytes));
+	else if (head < sizeof(h->lists)) /* it was the only one */
+		list_mark_empty(h, head / sizeof(*at));
 }
 
 /* Remove the first block of a list. */
@@ -394,7 +395,8 @@ static inline bool links_agree(const struct byte_tlsf *h, const struct tlsf_bloc
 {
 	struct tlsf_block *const *at = b->at;
 
-	if ((uintptr_t)at % UNIT || (!is_head(h, at) && !owns(h, (uintptr_t)at)))
+	if ((uintptr_t)at % UNIT ||
+	    (head_offset(h, at) >= sizeof(h->lists) && !owns(h, (uintptr_t)at)))
 		return false;
 	return *at == b && next_agrees(h, b);
 }
@@ -520,7 +522,7 @@ COLD void merge(struct byte_tlsf *h, uintptr_t start, size_t nbytes, uint64_t le
 
 		nbytes += after;
 		if (after >= MIN_BLOCK)
-			list_remove(h, block_at(end), after);
+			list_remove(h, block_at(end));
 	}
 	if (left) {
 		size_t before = size_before(start);
@@ -528,7 +530,7 @@ COLD void merge(struct byte_tlsf *h, uintptr_t start, size_t nbytes, uint64_t le
 		nbytes += before;
 		b = block_at(start - before);
 		if (before >= MIN_BLOCK)
-			list_remove(h, b, before);
+			list_remove(h, b);
 	}
 	list_free(h, b, nbytes, start, end);
 }
@@ -761,7 +763,7 @@ HOT void list_split(struct byte_tlsf *h, struct tlsf_block *b, size_t was, struc
 		set_tags(rest, nbytes);
 		return;
 	}
-	list_remove(h, b, was);
+	list_remove(h, b);
 	set_tags(rest, nbytes);
 	if (nbytes >= MIN_BLOCK)
 		list_insert(h, rest, list_of(nbytes));
@@ -778,7 +780,7 @@ COLD void *take_cleared(struct byte_tlsf *h, struct tlsf_block *b, size_t need, 
 		piece_remove_empty(h->current);
 	h->free_bytes -= need;
 	if (nbytes == need)
-		list_remove(h, b, nbytes);
+		list_remove(h, b);
 	else
 		list_split(h, b, nbytes, block_at(end), nbytes - need);
 	flip(h->view.map, start, end);
@@ -829,7 +831,7 @@ COLD void *take_behind(struct byte_tlsf *h, struct tlsf_block *b, size_t gap, si
 		piece_remove_empty(h->current);
 	h->free_bytes -= need;
 	if (nbytes == gap + need)
-		list_remove(h, b, nbytes);
+		list_remove(h, b);
 	else
 		list_split(h, b, nbytes, block_at(end), nbytes - gap - need);
 	flip(h->view.map, start, end);
@@ -1355,7 +1357,7 @@ static bool tlsf_take_free(struct byte_alloc *a, void **start, size_t *nbytes)
 		report(MM_FAULT_CORRUPT, (uintptr_t)b);
 		return false;
 	}
-	list_remove(h, b, piece->view.span);
+	list_remove(h, b);
 	piece_remove_empty(piece);
 	*piece_link(h, piece) = piece->next;
 	h->npieces--;
