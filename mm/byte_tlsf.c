@@ -713,7 +713,7 @@ HOT struct tlsf_block *find_from(struct byte_tlsf *h, size_t i)
 }
 
 /* Some blocks of list i may fit: look at a few. */
-static struct tlsf_block *find_among(struct byte_tlsf *h, size_t i, size_t need, size_t align)
+HOT struct tlsf_block *find_among(struct byte_tlsf *h, size_t i, size_t need, size_t align)
 {
 	struct tlsf_block **at = &h->lists[i];
 
@@ -731,7 +731,7 @@ static struct tlsf_block *find_among(struct byte_tlsf *h, size_t i, size_t need,
 	return NULL;
 }
 
-static struct tlsf_block *find_large(struct byte_tlsf *h, size_t need, size_t align)
+HOT struct tlsf_block *find_large(struct byte_tlsf *h, size_t need, size_t align)
 {
 	size_t most = need + (align > UNIT ? align - UNIT : 0);
 	struct tlsf_block *b;
