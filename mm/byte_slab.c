@@ -48,18 +48,17 @@
  * With no piece free, take_free costs the frees that it completes, each once; with in_parts it
  * completes few, and settle makes the rest, first what was freed by others, then class after class.
  *
- * Hardening. 1: a free object has a secret in its second word, which alloc clears:
+ * Hardening. 1: a free object has the mark of its slab in its second word, which alloc clears:
  * so a double free is seen at the call without a search, and live data are taken
- * for a free object once in 2^64. Its link is an offset in the slab; what is no
- * offset, or leads to an object without the mark, isolates the slab: it has no
- * owner any more, what is live in it can still be freed, nothing is reused. In a
- * free one comparison tells that the size is of the class and the slab ours (the
- * tag holds both), another that an object begins at the address and that it was
- * carved (one multiplication, see below_limit). 2: eight bytes of canary behind
- * every block, poison verified before reuse, objects carved in random order. 3:
- * freed objects wait in a ring before they can be handed out, and are verified to
- * the first byte when they leave it; a slab's whole list is walked when the slab
- * gets active.
+ * for a free object once in 2^64. No two slabs ever have the same mark, so what a slab leaves
+ * behind in its pages means nothing when they serve others. Its link is an offset in the slab; what
+ * is no offset, or leads to an object without the mark, isolates the slab: it has no owner any
+ * more, what is live in it can still be freed, nothing is reused. In a free one comparison tells
+ * that the size is of the class and the slab ours (the tag holds both), another that an object
+ * begins at the address and that it was carved (one multiplication, see below_limit). 2: eight
+ * bytes of canary behind every block, poison verified before reuse, objects carved in random order.
+ * 3: freed objects wait in a ring before they can be handed out, and are verified to the first byte
+ * when they leave it; a slab's whole list is walked when the slab gets active.
  *
  * Shortcomings: what a CPU that never leaves its fast path again holds, in its
  * inbox or as empty slabs, can keep a piece from going back; blocks above 4096
@@ -115,6 +114,8 @@ _Static_assert(sizeof(byte_slab_classes) / sizeof(byte_slab_classes[0]) == NCLAS
 /* What a CPU has that has nothing: every path finds it empty. Never written. */
 static struct slab no_slab = {.head = END};
 
+static uint64_t inits; /* atomic: allocators ever */
+
 static inline struct byte_slab *slab_of(struct byte_alloc *a)
 {
 	return (struct byte_slab *)a;
@@ -149,7 +150,7 @@ static void report(const void *p, size_t nbytes, enum mm_fault_kind kind)
 /* --- Free objects: a link in the first word, above level 0 a mark in the second ------------- */
 
 /* NULL: the list is empty, or broken, which refill finds out. */
-static inline void *pop(const struct byte_slab *a, struct slab *s)
+static inline void *pop(struct slab *s)
 {
 	uintptr_t link = s->head;
 	word_t *p;
@@ -157,7 +158,7 @@ static inline void *pop(const struct byte_slab *a, struct slab *s)
 	if (unlikely(!is_object(link)))
 		return NULL;
 	p = link_object(s, link);
-	if (MM_HARDEN && unlikely(!marked_free(a, p)))
+	if (MM_HARDEN && unlikely(!marked_free(s, p)))
 		return NULL;
 	s->head = (uintptr_t)p[0];
 	if (MM_HARDEN)
@@ -166,12 +167,12 @@ static inline void *pop(const struct byte_slab *a, struct slab *s)
 }
 
 /* The mark first: what is read in between keeps compilers from joining the two words. */
-static inline void push(struct slab *s, void *p, uint64_t mark)
+static inline void push(struct slab *s, void *p)
 {
 	uintptr_t link = object_link(s, p);
 
 	if (MM_HARDEN)
-		((word_t *)p)[1] = mark;
+		((word_t *)p)[1] = mark_of(s);
 	((word_t *)p)[0] = s->head;
 	s->head = link;
 }
@@ -268,6 +269,19 @@ static void partial_remove(struct slab_cpu *c, struct slab *s)
 		c->partial[s->class] = s->next == s ? NULL : s->next;
 }
 
+/* Level 2 and up: the last time that a write into these objects can be told. */
+static void verify_empty(const struct slab *s)
+{
+	size_t size = object_size(s);
+
+	for (unsigned int i = 0; MM_HARDEN >= 2 && i < s->carved; i++) {
+		const void *p = (const void *)(s->base + i * size);
+
+		if (!poison_intact(p, size))
+			report(p, size, MM_FAULT_WRITE_AFTER_FREE);
+	}
+}
+
 /* An empty slab: its CPU leaves it for the next lock holder. */
 static void release(struct byte_slab *a, struct slab_cpu *c, struct slab *s)
 {
@@ -276,6 +290,7 @@ static void release(struct byte_slab *a, struct slab_cpu *c, struct slab *s)
 	c->slabs[s->class]--;
 	set_state(s, SLAB_RETURNED);
 	set_owner(s, SLAB_NO_OWNER);
+	verify_empty(s);
 	__atomic_fetch_add(&a->returned_pages, s->npages, __ATOMIC_RELAXED);
 	top = __atomic_load_n(&a->returned, __ATOMIC_RELAXED);
 	do
@@ -307,7 +322,7 @@ static __attribute__((noinline)) void left_event(struct byte_slab *a, struct sla
 
 static inline void free_own(struct byte_slab *a, struct slab_cpu *c, struct slab *s, void *p)
 {
-	push(s, p, a->secret);
+	push(s, p);
 	if (unlikely(--s->left == 0))
 		left_event(a, c, s);
 }
@@ -327,24 +342,24 @@ static void isolate(struct slab_cpu *c, struct slab *s)
 }
 
 /* Link n objects that lie one behind the other. */
-static inline void chain(struct slab *s, uintptr_t first, size_t size, size_t n, uint64_t secret)
+static inline void chain(struct slab *s, uintptr_t first, size_t size, size_t n)
 {
 	uintptr_t link = object_link(s, (void *)first);
+	uint64_t mark = mark_of(s);
 
 	s->head = link;
 	for (; --n; first += size) {
 		link += size;
-		store_link((void *)first, link, secret);
+		store_link((void *)first, link, mark);
 	}
-	store_link((void *)first, END, secret);
+	store_link((void *)first, END, mark);
 }
 
 /* The same in an order that differs. Pre: n is a power of two above shuffle. */
-static void chain_shuffled(struct slab *s, uintptr_t first, size_t size, size_t n, uint64_t secret,
-			   size_t shuffle)
+static void chain_shuffled(struct slab *s, uintptr_t first, size_t size, size_t n, size_t shuffle)
 {
 	for (size_t i = n; i-- > 0;)
-		push(s, (void *)(first + (i ^ shuffle) * size), secret);
+		push(s, (void *)(first + (i ^ shuffle) * size));
 }
 
 /* Make some more objects, when none is free. Pre: the list is empty. */
@@ -361,17 +376,16 @@ static bool carve(const struct byte_slab *a, struct slab *s)
 	for (size_t i = 0; MM_HARDEN >= 2 && i < n; i++)
 		poison((void *)(first + i * size), size);
 	if (MM_HARDEN >= 2 && n == CARVE_BATCH)
-		chain_shuffled(s, first, size, n, a->secret,
-			       mix(a->secret ^ first) & (CARVE_BATCH - 1));
+		chain_shuffled(s, first, size, n, mix(a->secret ^ first) & (CARVE_BATCH - 1));
 	else
-		chain(s, first, size, n, a->secret);
+		chain(s, first, size, n);
 	s->carved = (uint16_t)(s->carved + n);
 	__atomic_store_n(&s->limit, s->carved * (s->factor * (uint32_t)size), __ATOMIC_RELAXED);
 	return true;
 }
 
 /* Pre: the one that was active has nothing left, so all of it is out. */
-static void activate(const struct byte_slab *a, struct slab_cpu *c, struct slab *s)
+static void activate(struct slab_cpu *c, struct slab *s)
 {
 	struct slab *old = c->active[s->class];
 
@@ -382,7 +396,7 @@ static void activate(const struct byte_slab *a, struct slab_cpu *c, struct slab 
 	set_state(s, SLAB_ACTIVE);
 	s->left = NEVER;
 	c->active[s->class] = s;
-	if (MM_HARDEN >= 3 && byte_slab_list_length(a, s) == BROKEN)
+	if (MM_HARDEN >= 3 && byte_slab_list_length(s) == BROKEN)
 		isolate(c, s);
 }
 
@@ -398,7 +412,7 @@ static void push_remote(struct byte_slab *a, unsigned int owner, struct slab *s,
 	struct slab_cpu *c;
 	void *top;
 
-	store_link(p, END, a->secret);
+	store_link(p, END, mark_of(s));
 	if (owner == SLAB_NO_OWNER)
 		return;
 	top = __atomic_load_n(&s->remote, __ATOMIC_RELAXED);
@@ -449,7 +463,7 @@ static bool next_arrived(struct slab_cpu *c)
 }
 
 /* An object that others freed, or NULL. What does not look like one ends its slab's stack. */
-static void *next_pending(const struct byte_slab *a, struct slab_cpu *c)
+static void *next_pending(struct slab_cpu *c)
 {
 	word_t *p;
 
@@ -459,7 +473,7 @@ static void *next_pending(const struct byte_slab *a, struct slab_cpu *c)
 	p = c->pending;
 	c->pending = NULL;
 	if (MM_HARDEN && (!on_grid(c->pending_slab, (uintptr_t)p - c->pending_slab->base) ||
-			  !marked_free(a, p))) {
+			  !marked_free(c->pending_slab, p))) {
 		report(p, 0, MM_FAULT_CORRUPT);
 		return NULL;
 	}
@@ -473,11 +487,8 @@ static bool drain_inbox(struct byte_slab *a, struct slab_cpu *c)
 	unsigned int n = 0;
 	void *p;
 
-	while (n < INBOX_BATCH && (p = next_pending(a, c))) {
-		struct slab *s = c->pending_slab;
-
-		poison(p, object_size(s));
-		free_verified(a, c, s, p);
+	while (n < INBOX_BATCH && (p = next_pending(c))) {
+		free_verified(a, c, c->pending_slab, p);
 		n++;
 	}
 	return n;
@@ -494,7 +505,7 @@ static void leave_quarantine(struct byte_slab *a, struct slab_cpu *c, struct sla
 {
 	if (!w.p)
 		return;
-	if (*(word_t *)w.p == POISON_WORD && marked_free(a, w.p) &&
+	if (*(word_t *)w.p == POISON_WORD && marked_free(w.slab, w.p) &&
 	    poison_intact(w.p, object_size(w.slab)))
 		free_verified(a, c, w.slab, w.p);
 	else
@@ -537,7 +548,7 @@ static bool refill(struct byte_slab *a, struct slab_cpu *c, size_t class)
 	s = take_partial(c, class);
 	if (!s)
 		return false;
-	activate(a, c, s);
+	activate(c, s);
 	return true;
 }
 
@@ -550,15 +561,15 @@ static inline bool is_dry(const struct slab_cpu *c, size_t class)
 }
 
 /* As a rule all of the active slab is out and another one is listed. NULL: it is not so. */
-static inline void *alloc_from_next(struct byte_slab *a, struct slab_cpu *c, size_t class)
+static inline void *alloc_from_next(struct slab_cpu *c, size_t class)
 {
 	struct slab *old = c->active[class], *s = c->partial[class];
 
 	if (!s || old->head != END || old->carved != old->count)
 		return NULL;
 	partial_remove(c, s);
-	activate(a, c, s);
-	return pop(a, s);
+	activate(c, s);
+	return pop(s);
 }
 
 /* alloc_own, when the active slab has nothing to give. */
@@ -568,14 +579,14 @@ static __attribute__((noinline)) void *alloc_refilled(struct byte_slab *a, struc
 	void *p = NULL;
 
 	while (!p && refill(a, c, class))
-		p = pop(a, c->active[class]);
+		p = pop(c->active[class]);
 	return p;
 }
 
 /* NULL: the CPU needs another slab. */
 static inline void *alloc_own(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
-	void *p = pop(a, c->active[class]);
+	void *p = pop(c->active[class]);
 
 	return p ? p : alloc_refilled(a, c, class);
 }
@@ -583,7 +594,7 @@ static inline void *alloc_own(struct byte_slab *a, struct slab_cpu *c, size_t cl
 /* The same after the shortest path, which found nothing. */
 static inline void *alloc_after_miss(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
-	void *p = alloc_from_next(a, c, class);
+	void *p = alloc_from_next(c, class);
 
 	if (p || is_dry(c, class))
 		return p;
@@ -650,6 +661,20 @@ static uint8_t enough_frees(const struct slab_cpu *c, const struct slab *s)
 	return (uint8_t)(s->count / 8 + 1);
 }
 
+/*
+ * What a free object bears is never that of another slab, nor of one that these pages were before:
+ * so no copy of memory that was never written makes a live object look free.
+ */
+static void set_mark(struct byte_slab *a, struct slab *s)
+{
+#if MM_HARDEN
+	s->mark = a->next_mark;
+	a->next_mark += 0x9e3779b97f4a7c15u;
+#else
+	(void)a, (void)s;
+#endif
+}
+
 /* A fresh slab becomes the CPU's active one. */
 static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size_t npages)
 {
@@ -667,8 +692,9 @@ static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size
 	s->class = (uint8_t) class;
 	s->enough = enough_frees(c, s);
 	s->remote = NULL;
+	set_mark(a, s);
 	set_owner(s, c->index);
-	activate(a, c, s);
+	activate(c, s);
 	c->slabs[class]++;
 	return carve(a, s);
 }
@@ -677,7 +703,7 @@ static bool slab_new(struct byte_slab *a, struct slab_cpu *c, size_t class, size
 static void give_up_active(struct byte_slab *a, struct slab_cpu *c, size_t class)
 {
 	struct slab *s = c->active[class];
-	size_t length = s == &no_slab ? BROKEN : byte_slab_list_length(a, s);
+	size_t length = s == &no_slab ? BROKEN : byte_slab_list_length(s);
 
 	if (length == BROKEN || !(length || s->carved < s->count))
 		return;
@@ -879,7 +905,7 @@ void *byte_slab_alloc_shortest(struct byte_alloc *base, struct slab_cpu *c, size
 
 	if (unlikely(last >= BYTE_SLAB_MAX || MM_HARDEN >= 2))
 		return NULL;
-	return pop(a, c->active[a->class_of[last / 8]]);
+	return pop(c->active[a->class_of[last / 8]]);
 }
 
 void *byte_slab_alloc_fast(struct byte_alloc *base, size_t size, size_t align, unsigned int cpu)
@@ -914,7 +940,7 @@ static enum mm_fault_kind verify(const struct byte_slab *a, const struct slab *s
 		return MM_FAULT_MISALIGNED;
 	if (!on_grid(s, (uintptr_t)p - s->base))
 		return MM_FAULT_FOREIGN;
-	if (marked_free(a, p))
+	if (marked_free(s, p))
 		return MM_FAULT_DOUBLE_FREE;
 	if (class_for(a, size, align) != s->class)
 		return MM_FAULT_WRONG_LAYOUT;
@@ -922,15 +948,15 @@ static enum mm_fault_kind verify(const struct byte_slab *a, const struct slab *s
 }
 
 /* The same as one yes or no, and is it ours? One comparison tells owner and class. */
-static inline bool may_free(const struct byte_slab *a, const struct slab *s, const void *p,
-			    size_t size, size_t align, uint32_t own_tag)
+static inline bool may_free(const struct slab *s, const void *p, size_t size, size_t align,
+			    uint32_t own_tag)
 {
 	uint32_t tag = mm_load_relaxed32(&s->tag);
 
 	if (!MM_HARDEN)
 		return tag == own_tag;
 	return (uint32_t)last_byte(size, align) + own_tag - tag <= s->span &&
-	       below_limit(s, (uintptr_t)p - s->base, s->limit) && !marked_free(a, p);
+	       below_limit(s, (uintptr_t)p - s->base, s->limit) && !marked_free(s, p);
 }
 
 /* Level 3: p waits in the ring, what waited longest is freed. */
@@ -938,7 +964,7 @@ static void quarantine(struct byte_slab *a, struct slab_cpu *c, struct slab *s, 
 {
 	struct slab_waiting *slot = &c->quarantine[c->oldest], oldest = *slot;
 
-	store_link(p, POISON_WORD, a->secret);
+	store_link(p, POISON_WORD, mark_of(s));
 	*slot = (struct slab_waiting){p, s};
 	c->oldest = c->oldest + 1 == BYTE_SLAB_WAITING ? 0 : c->oldest + 1;
 	leave_quarantine(a, c, oldest);
@@ -1025,7 +1051,7 @@ bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_
 	const struct slab_window *w = a->windows[cpu];
 	struct slab *s = unlikely(!shows(w, p)) ? &byte_slab_no_page : slab_shown(w, p);
 
-	if (unlikely(MM_HARDEN >= 2 || !may_free(a, s, p, size, align, SLAB_TAG(cpu))))
+	if (unlikely(MM_HARDEN >= 2 || !may_free(s, p, size, align, SLAB_TAG(cpu))))
 		return false;
 	free_own(a, c, s, p);
 	return true;
@@ -1034,12 +1060,12 @@ bool byte_slab_dealloc_fast(struct byte_alloc *base, void *p, size_t size, size_
 bool byte_slab_dealloc_shortest(struct byte_alloc *base, struct slab_cpu *c, void *p, size_t size,
 				size_t align, struct slab **event)
 {
-	struct byte_slab *a = slab_of(base);
 	struct slab *s = look_first(c, p);
 
-	if (unlikely(MM_HARDEN >= 2 || !may_free(a, s, p, size, align, c->tag)))
+	(void)base;
+	if (unlikely(MM_HARDEN >= 2 || !may_free(s, p, size, align, c->tag)))
 		return false;
-	push(s, p, a->secret);
+	push(s, p);
 	*event = unlikely(--s->left == 0) ? s : NULL;
 	return true;
 }
@@ -1064,7 +1090,7 @@ static enum mm_fault_kind byte_slab_dealloc_local(struct byte_alloc *base, void 
 	s = look_first(c, p);
 	if (s == &byte_slab_no_page)
 		s = look_around(a, c, p);
-	if (MM_HARDEN < 2 && may_free(a, s, p, size, align, SLAB_TAG(cpu))) {
+	if (MM_HARDEN < 2 && may_free(s, p, size, align, SLAB_TAG(cpu))) {
 		free_own(a, c, s, p);
 		return MM_FAULT_NONE;
 	}
@@ -1172,7 +1198,8 @@ static enum alloc_result byte_slab_init(struct byte_alloc *base, void *start, si
 			cpu_of(a, i)->seen[place] = a->windows[i];
 		cpu_of(a, i)->second = a->windows[i];
 	}
-	a->secret = mix((uintptr_t)a ^ mix((uintptr_t)start + nbytes)) | 1;
+	a->secret = mix((uintptr_t)a ^ mix(__atomic_fetch_add(&inits, 1, __ATOMIC_RELAXED))) | 1;
+	a->next_mark = mix(a->secret);
 	fill_class_tables(a);
 	return byte_slab_span_add(a, start, nbytes);
 }
@@ -1201,9 +1228,10 @@ static bool is_object_for(const struct byte_slab *a, const struct slab *s, const
 }
 
 /* Is this a run of pages of that size? */
-static bool is_run_for(const struct byte_slab *a, const struct slab *s, const void *p, size_t size)
+static bool is_run_for(const struct byte_slab *a, const struct slab *s, const void *p, size_t size,
+		       size_t align)
 {
-	return state_of(s) == SLAB_RUN && (uintptr_t)p == s->base &&
+	return state_of(s) == SLAB_RUN && (uintptr_t)p == s->base && !(s->base & (align - 1)) &&
 	       pages_for(size + CANARY_BYTES) == s->npages && canary_intact(a, p, size);
 }
 
@@ -1217,7 +1245,7 @@ static bool byte_slab_resize(struct byte_alloc *base, void *p, size_t old_size, 
 	if (class_for(a, old_size, align) != class)
 		return false;
 	if (class < NCLASSES ? !is_object_for(a, s, p, old_size, align)
-			     : !is_run_for(a, s, p, old_size))
+			     : !is_run_for(a, s, p, old_size, align))
 		return false;
 	if (class == NCLASSES && !resize_run(a, s, pages_for(new_size + CANARY_BYTES)))
 		return false;
@@ -1309,7 +1337,7 @@ static size_t byte_slab_block_size(const struct byte_alloc *base, const void *p)
 
 	if (state_of(s) == SLAB_RUN && !offset)
 		return s->npages * MM_PAGE_SIZE - CANARY_BYTES;
-	if (!is_slab(s) || !on_grid(s, offset) || marked_free(a, p))
+	if (!is_slab(s) || !on_grid(s, offset) || marked_free(s, p))
 		return 0;
 	return object_size(s) - CANARY_BYTES;
 }

@@ -2,7 +2,7 @@
 /* The slab engine: what is in use, a walk over all objects, a check of every invariant. */
 #include "slab_object.h"
 
-size_t byte_slab_list_length(const struct byte_slab *a, const struct slab *s)
+size_t byte_slab_list_length(const struct slab *s)
 {
 	uintptr_t link = s->head;
 	size_t n = 0;
@@ -12,7 +12,7 @@ size_t byte_slab_list_length(const struct byte_slab *a, const struct slab *s)
 
 		if (!on_grid(s, (uintptr_t)p - s->base) || n++ == s->carved)
 			return BROKEN;
-		if (MM_HARDEN && !marked_free(a, p))
+		if (MM_HARDEN && !marked_free(s, p))
 			return BROKEN;
 		link = (uintptr_t)p[0];
 	}
@@ -20,12 +20,12 @@ size_t byte_slab_list_length(const struct byte_slab *a, const struct slab *s)
 }
 
 /* Objects on a stack of remote frees. */
-static size_t stack_length(const struct byte_slab *a, const struct slab *s, const void *p)
+static size_t stack_length(const struct slab *s, const void *p)
 {
 	size_t n = 0;
 
 	for (; p && on_grid(s, (uintptr_t)p - s->base) && n <= MAX_OBJECTS; n++) {
-		if (MM_HARDEN && !marked_free(a, p))
+		if (MM_HARDEN && !marked_free(s, p))
 			break;
 		p = (const void *)(uintptr_t) * (const word_t *)p;
 	}
@@ -33,33 +33,34 @@ static size_t stack_length(const struct byte_slab *a, const struct slab *s, cons
 }
 
 /* Objects that are neither on the slab's list nor on its stack. */
-static size_t objects_out(const struct byte_slab *a, const struct slab *s)
+static size_t objects_out(const struct slab *s)
 {
-	size_t n = byte_slab_list_length(a, s);
+	size_t n = byte_slab_list_length(s);
 
 	if (n == BROKEN)
 		return 0;
-	return s->carved - n - stack_length(a, s, __atomic_load_n(&s->remote, __ATOMIC_RELAXED));
+	return s->carved - n - stack_length(s, __atomic_load_n(&s->remote, __ATOMIC_RELAXED));
 }
 
 static const void *sum_span(const struct byte_slab *a, const struct slab *s, void *ctx)
 {
 	size_t *used = ctx;
 
+	(void)a;
 	if (state_of(s) == SLAB_RUN)
 		*used += s->npages * MM_PAGE_SIZE;
 	else if (is_slab(s))
-		*used += objects_out(a, s) * object_size(s);
+		*used += objects_out(s) * object_size(s);
 	return NULL;
 }
 
 /* What a CPU holds that is nobody's: what it is just freeing, and its quarantine. */
-static size_t held_bytes(const struct byte_slab *a, const struct slab_cpu *c)
+static size_t held_bytes(const struct slab_cpu *c)
 {
 	size_t held = 0;
 
 	if (c->pending)
-		held += stack_length(a, c->pending_slab, c->pending) * object_size(c->pending_slab);
+		held += stack_length(c->pending_slab, c->pending) * object_size(c->pending_slab);
 	for (unsigned int i = 0; i != BYTE_SLAB_WAITING; i++)
 		held += c->quarantine[i].p ? object_size(c->quarantine[i].slab) : 0;
 	return held;
@@ -73,7 +74,7 @@ size_t byte_slab_used_bytes(const struct byte_alloc *base)
 
 	byte_slab_span_each(a, sum_span, &used);
 	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
-		used -= held_bytes(a, &a->room[i].cpu);
+		used -= held_bytes(&a->room[i].cpu);
 	return used;
 }
 
@@ -104,12 +105,11 @@ static bool map_stack(struct free_map *map, const struct slab *s, const void *p,
 }
 
 /* All that is free in a slab: its list, and what others freed. False: something is broken. */
-static bool map_slab(const struct byte_slab *a, struct free_map *map, const struct slab *s)
+static bool map_slab(struct free_map *map, const struct slab *s)
 {
 	const void *top = __atomic_load_n(&s->remote, __ATOMIC_RELAXED);
 
-	if (byte_slab_list_length(a, s) == BROKEN ||
-	    !map_stack(map, s, top, stack_length(a, s, top)))
+	if (byte_slab_list_length(s) == BROKEN || !map_stack(map, s, top, stack_length(s, top)))
 		return false;
 	for (uintptr_t link = s->head; link != END;) {
 		const void *p = link_object(s, link);
@@ -126,16 +126,16 @@ struct walk {
 	void *ctx;
 };
 
-static void walk_slab(const struct byte_slab *a, const struct slab *s, const struct walk *w)
+static void walk_slab(const struct slab *s, const struct walk *w)
 {
 	struct free_map map = {{0}};
 	size_t size = object_size(s);
 	const char *p = (const char *)s->base, *end = p + s->npages * MM_PAGE_SIZE;
 
-	if (!map_slab(a, &map, s))
+	if (!map_slab(&map, s))
 		return;
 	for (size_t i = 0; i < s->carved; i++, p += size)
-		w->fn(w->ctx, p, size, !(map.bits[i / 64] >> (i % 64) & 1) && !marked_free(a, p));
+		w->fn(w->ctx, p, size, !(map.bits[i / 64] >> (i % 64) & 1) && !marked_free(s, p));
 	if (p < end)
 		w->fn(w->ctx, p, (size_t)(end - p), false);
 }
@@ -144,8 +144,9 @@ static const void *walk_span(const struct byte_slab *a, const struct slab *s, vo
 {
 	const struct walk *w = ctx;
 
+	(void)a;
 	if (is_slab(s))
-		walk_slab(a, s, w);
+		walk_slab(s, w);
 	else
 		w->fn(w->ctx, (const void *)s->base, s->npages * MM_PAGE_SIZE,
 		      state_of(s) == SLAB_RUN || state_of(s) == SLAB_LOST);
@@ -164,10 +165,10 @@ static bool count_intact(const struct byte_slab *a, const struct slab *s)
 {
 	switch (state_of(s)) {
 	case SLAB_PARTIAL:
-		return byte_slab_list_length(a, s) + s->left == s->carved &&
+		return byte_slab_list_length(s) + s->left == s->carved &&
 		       (s->left || a->room[owner_of(s)].cpu.partial[s->class] == s);
 	case SLAB_FULL:
-		return s->carved == s->count && byte_slab_list_length(a, s) + s->left == s->enough;
+		return s->carved == s->count && byte_slab_list_length(s) + s->left == s->enough;
 	default:
 		return true;
 	}
@@ -180,7 +181,7 @@ static const void *check_span(const struct byte_slab *a, const struct slab *s, v
 	(void)ctx;
 	if (!is_slab(s))
 		return NULL;
-	if (s->class >= NCLASSES || s->carved > s->count || !map_slab(a, &map, s) ||
+	if (s->class >= NCLASSES || s->carved > s->count || !map_slab(&map, s) ||
 	    !count_intact(a, s))
 		return (const void *)s->base;
 	return NULL;

@@ -61,10 +61,20 @@ static inline bool is_object(uintptr_t link)
 	return MM_HARDEN ? link < SLAB_MAX_BYTES : link;
 }
 
-/* Level 0 cannot tell. */
-static inline bool marked_free(const struct byte_slab *a, const void *p)
+/* What free objects of a slab bear. */
+static inline uint64_t mark_of(const struct slab *s)
 {
-	return MM_HARDEN && ((const word_t *)p)[1] == a->secret;
+#if MM_HARDEN
+	return s->mark;
+#else
+	return (void)s, 0;
+#endif
+}
+
+/* Level 0 cannot tell. */
+static inline bool marked_free(const struct slab *s, const void *p)
+{
+	return MM_HARDEN && ((const word_t *)p)[1] == mark_of(s);
 }
 
 static inline void store_link(void *p, uintptr_t link, uint64_t mark)
@@ -97,7 +107,7 @@ static inline bool on_grid(const struct slab *s, uintptr_t offset)
 /* --- byte_slab_check.c ---------------------------------------------------------------------- */
 
 /* The number of objects on the list; BROKEN: what is not free or no object is on it. */
-size_t byte_slab_list_length(const struct byte_slab *a, const struct slab *s);
+size_t byte_slab_list_length(const struct slab *s);
 
 size_t byte_slab_used_bytes(const struct byte_alloc *base);
 void byte_slab_walk(const struct byte_alloc *base, byte_walk_fn fn, void *ctx);

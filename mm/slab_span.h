@@ -56,9 +56,12 @@ struct slab {
 	struct slab *prev;
 	void *remote;	    /* atomic: stack of objects that others freed */
 	struct slab *inbox; /* the next in the owner's inbox */
+#if MM_HARDEN
+	uint64_t mark; /* what its free objects bear; no two slabs ever had the same */
+#endif
 };
 
-_Static_assert(sizeof(struct slab) == 80, "2 % of a page");
+_Static_assert(sizeof(struct slab) == (MM_HARDEN ? 88 : 80), "2 % of a page");
 
 /* One piece of memory begins with this; the records of its pages follow, then the index. */
 struct slab_piece {

@@ -206,6 +206,22 @@ SELFTEST(mm, slab_resize_misuse)
 	CHECK(put(a, p, 100, 8) == MM_FAULT_NONE && !ops->used_bytes(a));
 }
 
+/* Nor is a run of pages that is not aligned so. */
+SELFTEST(mm, slab_resize_alignment)
+{
+	const struct byte_ops *ops = &byte_slab_ops;
+	struct byte_alloc *a = fresh(HEAP_BYTES);
+	size_t align = 4 * MM_PAGE_SIZE;
+	uint8_t *run;
+
+	CHECK(a);
+	do
+		CHECK((run = get(a, 9000, 8)));
+	while (!((uintptr_t)run & (align - 1)));
+	CHECK(!ops->resize(a, run, 9000, align, 100) && !ops->resize(a, run, 9000, align, 9001));
+	CHECK(put(a, run, 9000, 8) == MM_FAULT_NONE);
+}
+
 /* What grow_size says is enough, wherever the memory begins. */
 SELFTEST(mm, slab_grows_by_enough)
 {
@@ -628,6 +644,54 @@ SELFTEST(mm, slab_write_in_quarantine)
 	CHECK(waiting_write_found(a, 15));
 	CHECK(waiting_write_found(a, 16));
 	CHECK(waiting_write_found(a, 99));
+}
+
+/* What slabs leave in their pages, copied into a live object, does not make it look free. */
+SELFTEST(mm, slab_leaves_no_marks)
+{
+	struct byte_alloc *a = fresh(HEAP_BYTES);
+	static void *blocks[2000];
+	char *large, *p;
+
+	CHECK(a);
+	for (unsigned int i = 0; i < 2000; i++)
+		CHECK((blocks[i] = get(a, 100, 8)));
+	for (unsigned int i = 0; i < 2000; i++)
+		CHECK(!put(a, blocks[i], 100, 8));
+	for (size_t nbytes = 100000; (large = get(a, nbytes, 8)); nbytes -= 5000)
+		for (size_t at = 0; at < nbytes - 64; at += 8) {
+			CHECK((p = get(a, 64, 8)));
+			__builtin_memcpy(p, large + at, 64);
+			CHECK(byte_slab_ops.block_size(a, p) >= 64);
+			CHECK(!put(a, p, 64, 8));
+		}
+}
+
+/* Level 2: a byte written after free is found at the latest when the slab goes. */
+SELFTEST(mm, slab_write_before_it_goes)
+{
+	struct byte_alloc *a = fresh(HEAP_BYTES);
+	unsigned long before = mm_fault_count();
+	static char *blocks[500];
+
+	if (MM_HARDEN < 2) {
+		selftest_skip("there is no poison");
+		return;
+	}
+	CHECK(a);
+	for (unsigned int i = 0; i < 500; i++)
+		CHECK((blocks[i] = get(a, 100, 8)));
+	mm_fault_expect(true);
+	for (unsigned int i = 0; i < 500; i++) {
+		CHECK(!put(a, blocks[i], 100, 8));
+		if (i == 250)
+			blocks[i][50] ^= 1;
+	}
+	while (byte_slab_ops.settle(a, 0))
+		;
+	mm_fault_expect(false);
+	CHECK(mm_fault_count() == before + 1 && mm_fault_last().ptr == blocks[250]);
+	CHECK(mm_fault_last().kind == MM_FAULT_WRITE_AFTER_FREE);
 }
 
 /* In a class with many slabs a few frees do not list a full one; when memory is out they count. */

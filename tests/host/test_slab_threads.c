@@ -224,6 +224,38 @@ SELFTEST(slab, settles_what_others_freed)
 	CHECK(!failures && take_all());
 }
 
+static void *free_and_write(void *block)
+{
+	put(block, 100, 8);
+	((char *)block)[50] ^= 1;
+	return NULL;
+}
+
+/* What another CPU has freed is not less verified. */
+SELFTEST(slab, write_after_remote_free)
+{
+	uint8_t *memory = selftest_memory(PIECES * PIECE);
+	unsigned long before = mm_fault_count();
+	pthread_t other;
+	void *p;
+
+	if (MM_HARDEN != 2) {
+		selftest_skip("only level 2 looks at it on this CPU");
+		return;
+	}
+	slab = (struct byte_slab){0};
+	CHECK(memory && start_heap(memory));
+	failures = 0;
+	CHECK((p = get(100, 8)));
+	CHECK(!pthread_create(&other, NULL, free_and_write, p) && !pthread_join(other, NULL));
+	mm_fault_expect(true);
+	while (mm_fault_count() == before && get(100, 8))
+		;
+	mm_fault_expect(false);
+	CHECK(!failures && mm_fault_last().ptr == p);
+	CHECK(mm_fault_last().kind == MM_FAULT_WRITE_AFTER_FREE);
+}
+
 static pthread_barrier_t turn;
 
 /* Leave an empty slab of some classes with this CPU. */

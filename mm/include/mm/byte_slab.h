@@ -69,6 +69,7 @@ struct byte_slab {
 	uint32_t factor[BYTE_SLAB_CLASSES];  /* see struct slab */
 	union slab_cpu_room room[MM_MAX_CPUS];
 	struct slab_window windows[MM_MAX_CPUS][BYTE_SLAB_WINDOWS];
+	uint64_t next_mark;    /* of a slab's free objects */
 	uint64_t asked;	       /* atomic: CPUs that should give up what is empty */
 	unsigned int settler;  /* who made the first part of what is being settled */
 	struct slab *returned; /* atomic: stack of empty slabs that CPUs gave up */
