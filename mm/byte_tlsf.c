@@ -842,27 +842,25 @@ COLD void *take_behind(struct byte_tlsf *h, struct tlsf_block *b, size_t gap, si
 	return (void *)start;
 }
 
-/* No list has a block: what is kept goes back, a few at a time, until one has. */
-COLD struct tlsf_block *find_after_flush(struct byte_tlsf *h, size_t need, size_t align)
+/* What is kept in the next set that keeps something goes back. False: none does. */
+COLD bool kept_flush_next(struct byte_tlsf *h, unsigned int *set)
 {
-	struct tlsf_block *b = NULL;
-
-	for (unsigned int set = 0; !b && set < TLSF_SETS; set++)
-		if (kept_flush_set(h, set))
-			b = find_large(h, need, align);
-	return b;
+	while (*set < TLSF_SETS)
+		if (kept_flush_set(h, (*set)++))
+			return true;
+	return false;
 }
 
 /* Any size and alignment. */
 COLD void *alloc_large(struct byte_tlsf *h, size_t need, size_t size, size_t align)
 {
-	struct tlsf_block *b = find_large(h, need, align);
+	struct tlsf_block *b;
+	unsigned int set = 0;
 	size_t gap;
 
-	if (!b && !h->base.in_parts) /* memory is out only when nothing is kept back */
-		b = find_after_flush(h, need, align);
-	if (!b)
-		return NULL;
+	while (!(b = find_large(h, need, align))) /* memory is out when nothing is kept back */
+		if (h->base.in_parts || !kept_flush_next(h, &set))
+			return NULL;
 	gap = gap_before(b, align);
 	return gap ? take_behind(h, b, gap, need, size) : take(h, b, need, size);
 }
