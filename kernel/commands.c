@@ -134,7 +134,7 @@ static int cmd_blk(int argc, char **argv)
 
 	if (argc == 1) {
 		for (struct blk_device *d = blk_first(); d; d = d->next)
-			kprintf("  %s: %lu sectors, id \"%s\"%s\n", d->name, d->nsectors, d->id,
+			kprintf("  %s: %lu sectors, id \"%s\"%s\n", d->name, blk_size(d), d->id,
 				d->read_only ? ", read-only" : "");
 		return 0;
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The list of disks, and what is checked before a driver sees a request. */
+/* The list of disks, and the way to their drivers. */
 #include <drivers/blk.h>
 #include <lib/string.h>
 
@@ -65,15 +65,8 @@ struct blk_device *blk_find(const char *name)
 	return d;
 }
 
-static bool in_range(const struct blk_device *d, uint64_t sector, size_t nsectors)
-{
-	return nsectors && sector < d->nsectors && nsectors <= d->nsectors - sector;
-}
-
 int blk_read(struct blk_device *d, uint64_t sector, void *buf, size_t nsectors)
 {
-	if (!in_range(d, sector, nsectors))
-		return BLK_RANGE;
 	return d->ops->read(d, sector, buf, nsectors);
 }
 
@@ -81,12 +74,15 @@ int blk_write(struct blk_device *d, uint64_t sector, const void *buf, size_t nse
 {
 	if (d->read_only)
 		return BLK_READ_ONLY;
-	if (!in_range(d, sector, nsectors))
-		return BLK_RANGE;
 	return d->ops->write(d, sector, buf, nsectors);
 }
 
 int blk_flush(struct blk_device *d)
 {
 	return d->ops->flush(d);
+}
+
+uint64_t blk_size(struct blk_device *d)
+{
+	return d->ops->size(d);
 }

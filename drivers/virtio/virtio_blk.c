@@ -19,6 +19,9 @@
  * The caller fetches completions itself. The interrupt only ends its sleep, so that
  * there is one path, whether one polls, sleeps, or has interrupts disabled. A disk whose interrupt
  * does not come, or that nothing could wake us for in time, is polled.
+ *
+ * The interrupt also tells that the size has changed. Where none is waited for, the device is asked
+ * before each request.
  */
 #include "virtio_blk.h"
 
@@ -61,6 +64,7 @@ enum request_status {
 #define DATA_SIZE    ((size_t)64 << 10)
 #define IRQ_LATE_MS  100u
 #define LATE_MAX     3u
+#define STATUS_MS    10u /* reading a register is expensive where the device is emulated */
 #define MAX_SEGMENTS 16u
 #define MAX_BUFFERS  (MAX_SEGMENTS + 2)
 
@@ -80,12 +84,16 @@ static size_t min_size(size_t a, size_t b)
 
 /* --- Starting a device, at first and after a reset ------------------------- */
 
-/* What is no whole block at the end is no part of the disk: devices refuse to transfer it. */
+/*
+ * What is no whole block at the end is no part of the disk: devices refuse to transfer it. The
+ * generation is read first: of a change that comes meanwhile, it still tells the next time.
+ */
 static int read_capacity(struct virtio_blk *b)
 {
 	uint64_t nsectors;
 
 	b->config_changed = false;
+	b->generation = b->transport->ops->config_generation(b->transport);
 	if (virtio_config64(b->transport, CONFIG_CAPACITY, &nsectors) < 0)
 		return -1;
 	b->blk.nsectors = nsectors & ~(uint64_t)(b->blk.block_size / BLK_SECTOR - 1);
@@ -199,6 +207,12 @@ static unsigned int describe(const struct virtio_blk *b, enum request_type type,
 	return n;
 }
 
+/* Is the interrupt there to be waited for? */
+static bool can_sleep(const struct virtio_blk *b)
+{
+	return b->has_irq && !b->blk.polling && timer_can_wake();
+}
+
 static void give_up_irq(struct virtio_blk *b)
 {
 	log_warn("%s: done, but no interrupt came: polled from now on", b->transport->name);
@@ -233,23 +247,33 @@ static void idle(struct virtio_blk *b, uint64_t deadline)
 		give_up_irq(b);
 }
 
-/* The device says that it cannot go on. That is asked when it has interrupted for such a reason. */
+/* The device says that it cannot go on. */
 static bool needs_reset(const struct virtio_blk *b)
 {
 	struct virtio_transport *t = b->transport;
 
-	return b->config_changed && t->ops->status(t) & VIRTIO_NEEDS_RESET;
+	return t->ops->status(t) & VIRTIO_NEEDS_RESET;
+}
+
+/* Asked when it has interrupted for such a reason, and now and then, as it may not have. */
+static bool gave_up(const struct virtio_blk *b, uint64_t *next_look)
+{
+	if (!b->config_changed && time_ns() < *next_look)
+		return false;
+	*next_look = time_after_ms(STATUS_MS);
+	return needs_reset(b);
 }
 
 static int wait_done(struct virtio_blk *b, struct virtq_completion *done)
 {
 	uint64_t deadline = time_after_ms(b->transport->answer_ms);
+	uint64_t next_look = time_after_ms(STATUS_MS);
 	int n;
 
 	while ((n = virtqueue_completed(&b->queue, done)) == 0) {
 		if (time_ns() > deadline)
 			return BLK_TIMEOUT;
-		if (needs_reset(b))
+		if (gave_up(b, &next_look))
 			return BLK_BROKEN;
 		idle(b, deadline);
 	}
@@ -290,7 +314,7 @@ static int request(struct virtio_blk *b, enum request_type type, uint64_t sector
 	write_header(b, type, sector);
 	n = describe(b, type, nbytes, buf);
 	b->irq_came = false;
-	b->waits_for_irq = b->has_irq && !b->blk.polling && timer_can_wake();
+	b->waits_for_irq = can_sleep(b);
 	virtqueue_want_irq(&b->queue, b->waits_for_irq);
 	if (virtqueue_add(&b->queue, buf, n, b) < 0)
 		return BLK_NO_MEMORY;
@@ -317,17 +341,33 @@ static void on_irq(void *ctx)
 
 /* --- What blk.h promises --------------------------------------------------- */
 
+/* May the configuration have changed since it was read? A legacy device has no generation. */
+static bool config_is_old(const struct virtio_blk *b)
+{
+	struct virtio_transport *t = b->transport;
+
+	if (b->config_changed || can_sleep(b))
+		return b->config_changed;
+	return t->legacy || t->ops->config_generation(t) != b->generation;
+}
+
 static void acquire(struct virtio_blk *b)
 {
 	while (__atomic_exchange_n(&b->busy, 1, __ATOMIC_ACQUIRE))
 		arch_relax();
-	if (!b->dead && b->config_changed && (needs_reset(b) || read_capacity(b) < 0))
+	if (!b->dead && config_is_old(b) && (needs_reset(b) || read_capacity(b) < 0))
 		recover(b, BLK_BROKEN);
 }
 
 static void release(struct virtio_blk *b)
 {
 	__atomic_store_n(&b->busy, 0, __ATOMIC_RELEASE);
+}
+
+/* Pre: acquired, so that the size is the one of now. It does not change until released. */
+static bool in_range(const struct virtio_blk *b, uint64_t sector, size_t nsectors)
+{
+	return nsectors && sector < b->blk.nsectors && nsectors <= b->blk.nsectors - sector;
 }
 
 /* What one request of the device does for a sector and some of those behind it. */
@@ -338,19 +378,17 @@ struct extent {
 	size_t wanted;	 /* sectors */
 };
 
-/* BLK_RANGE: the disk has become smaller since the request was checked. */
-static int find_extent(const struct virtio_blk *b, uint64_t sector, size_t nsectors,
-		       struct extent *x)
+static struct extent find_extent(const struct virtio_blk *b, uint64_t sector, size_t nsectors)
 {
-	size_t block = b->blk.block_size / BLK_SECTOR;
+	size_t block = b->blk.block_size / BLK_SECTOR, skip = sector & (block - 1);
+	size_t wanted = min_size(nsectors, b->chunk / BLK_SECTOR - skip);
 
-	x->skip = sector & (block - 1);
-	x->start = sector - x->skip;
-	x->wanted = min_size(nsectors, b->chunk / BLK_SECTOR - x->skip);
-	if (sector >= b->blk.nsectors || x->wanted > b->blk.nsectors - sector)
-		return BLK_RANGE;
-	x->nsectors = (x->skip + x->wanted + block - 1) & ~(block - 1);
-	return BLK_OK;
+	return (struct extent){
+		.start = sector - skip,
+		.nsectors = (skip + wanted + block - 1) & ~(block - 1),
+		.skip = skip,
+		.wanted = wanted,
+	};
 }
 
 static char *wanted_data(const struct virtio_blk *b, const struct extent *x)
@@ -387,13 +425,13 @@ static int disk_read(struct blk_device *d, uint64_t sector, void *buf, size_t ns
 	struct virtio_blk *b = disk_of(d);
 	struct extent x;
 	char *to = buf;
-	int e = BLK_OK;
+	int e;
 
 	acquire(b);
+	e = in_range(b, sector, nsectors) ? BLK_OK : BLK_RANGE;
 	for (; nsectors && !e; nsectors -= x.wanted, sector += x.wanted) {
-		e = find_extent(b, sector, nsectors, &x);
-		if (!e)
-			e = read_extent(b, &x, to);
+		x = find_extent(b, sector, nsectors);
+		e = read_extent(b, &x, to);
 		to += x.wanted * BLK_SECTOR;
 	}
 	release(b);
@@ -405,13 +443,13 @@ static int disk_write(struct blk_device *d, uint64_t sector, const void *buf, si
 	struct virtio_blk *b = disk_of(d);
 	const char *from = buf;
 	struct extent x;
-	int e = BLK_OK;
+	int e;
 
 	acquire(b);
+	e = in_range(b, sector, nsectors) ? BLK_OK : BLK_RANGE;
 	for (; nsectors && !e; nsectors -= x.wanted, sector += x.wanted) {
-		e = find_extent(b, sector, nsectors, &x);
-		if (!e)
-			e = write_extent(b, &x, from);
+		x = find_extent(b, sector, nsectors);
+		e = write_extent(b, &x, from);
 		from += x.wanted * BLK_SECTOR;
 	}
 	release(b);
@@ -431,10 +469,22 @@ static int disk_flush(struct blk_device *d)
 	return e;
 }
 
+static uint64_t disk_size(struct blk_device *d)
+{
+	struct virtio_blk *b = disk_of(d);
+	uint64_t nsectors;
+
+	acquire(b);
+	nsectors = d->nsectors;
+	release(b);
+	return nsectors;
+}
+
 static const struct blk_ops disk_ops = {
 	.read = disk_read,
 	.write = disk_write,
 	.flush = disk_flush,
+	.size = disk_size,
 };
 
 /* --- Opening and closing --------------------------------------------------- */

@@ -25,6 +25,7 @@ struct virtio_blk {
 	uint8_t late;	     /* requests in a row that were done, and no interrupt came */
 	bool waits_for_irq;  /* the request under way */
 	bool config_changed; /* set by the interrupt handler */
+	uint32_t generation; /* of the configuration that was read */
 	bool dead;	     /* a reset did not help: every request fails */
 	bool has_flush;
 	uint32_t busy; /* one request at a time */

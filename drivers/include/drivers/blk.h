@@ -25,7 +25,7 @@ struct blk_device {
 	char name[8];	     /* "vda", "vdb", ... in the order of their addresses */
 	char id[21];	     /* what the device calls itself, "" when it does not */
 	uint64_t address;    /* of its registers: decides the order of names */
-	uint64_t nsectors;   /* in whole blocks */
+	uint64_t nsectors;   /* in whole blocks, when it was last used; blk_size() asks */
 	uint32_t block_size; /* what the device prefers */
 	bool read_only;
 	bool polling; /* wait by polling instead of the interrupt; may be changed at any time */
@@ -35,12 +35,14 @@ struct blk_device {
 
 /*
  * What a driver supplies. Buffers are any kernel memory; calls block until done, and one that comes
- * while another is under way waits for it. Not from an interrupt handler.
+ * while another is under way waits for it. Not from an interrupt handler. The size may change, so
+ * only the driver can check a request against it, when it is the request's turn.
  */
 struct blk_ops {
 	int (*read)(struct blk_device *d, uint64_t sector, void *buf, size_t nsectors);
 	int (*write)(struct blk_device *d, uint64_t sector, const void *buf, size_t nsectors);
 	int (*flush)(struct blk_device *d);
+	uint64_t (*size)(struct blk_device *d);
 };
 
 /* Registered disks in order; NULL ends. */
@@ -58,6 +60,9 @@ void blk_register(struct blk_device *d);
  */
 int blk_read(struct blk_device *d, uint64_t sector, void *buf, size_t nsectors);
 int blk_write(struct blk_device *d, uint64_t sector, const void *buf, size_t nsectors);
+
+/* Sectors, in whole blocks, as the device says now: disks grow and shrink. */
+uint64_t blk_size(struct blk_device *d);
 
 /* What was written is stable when this returns 0; at once on a disk that writes through. */
 int blk_flush(struct blk_device *d);

@@ -210,6 +210,12 @@ void fake_interrupt(struct fake_disk *f)
 		f->action->handler(f->action->ctx);
 }
 
+void fake_resize(struct fake_disk *f, uint64_t capacity)
+{
+	f->capacity = capacity;
+	f->generation++;
+}
+
 /* --- The transport --------------------------------------------------------- */
 
 static void fake_notify(struct virtio_transport *t, uint32_t queue)
@@ -300,7 +306,7 @@ static uint32_t fake_generation(struct virtio_transport *t)
 	struct fake_disk *f = fake_of(t);
 
 	f->generation += f->keeps_changing;
-	return f->generation;
+	return t->legacy ? 0 : f->generation;
 }
 
 static uint32_t fake_queue_max(struct virtio_transport *t, uint32_t queue)

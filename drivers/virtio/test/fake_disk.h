@@ -70,6 +70,9 @@ struct fake_disk {
 /* A good disk of FAKE_SECTORS sectors with a pattern on it. False: no memory. */
 bool fake_disk_init(struct fake_disk *f);
 
+/* Another size, of which nobody is told: an interrupt comes with the next request, or by hand. */
+void fake_resize(struct fake_disk *f, uint64_t capacity);
+
 /* It interrupts, for what `why` says. */
 void fake_interrupt(struct fake_disk *f);
 

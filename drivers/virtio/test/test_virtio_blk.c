@@ -289,6 +289,22 @@ SELFTEST(virtio_blk, needs_reset)
 	close_disk(b);
 }
 
+/* Nor is it waited for to the end when no interrupt can tell. */
+SELFTEST(virtio_blk, needs_reset_polled)
+{
+	uint8_t *buf = selftest_memory(BLK_SECTOR);
+	struct virtio_blk *b;
+
+	CHECK(fake_disk_init(&fake));
+	fake.transport.answer_ms = VIRTIO_ANSWER_MS; /* no stall of this machine is as long */
+	b = open_disk();
+	CHECK(buf && b);
+	fake.fault = FAKE_GIVES_UP;
+	CHECK(blk_read(&b->blk, 3, buf, 1) == BLK_BROKEN);
+	CHECK(blk_read(&b->blk, 3, buf, 1) == BLK_OK && has_pattern(buf, 3, 1));
+	close_disk(b);
+}
+
 /* Who does not come back from a reset is not asked again, and its memory not used again. */
 SELFTEST_KEEPS(virtio_blk, dead_device, 64)
 {
@@ -374,17 +390,59 @@ SELFTEST(virtio_blk, capacity_change)
 	b = open_disk();
 	CHECK(buf && b && b->blk.nsectors == 10);
 	CHECK(blk_read(&b->blk, 10, buf, 1) == BLK_RANGE);
-	fake.capacity = 20;
+	fake_resize(&fake, 20);
 	CHECK(blk_read(&b->blk, 0, buf, 1) == BLK_OK); /* its interrupt tells of the change */
-	CHECK(blk_read(&b->blk, 0, buf, 1) == BLK_OK);
-	CHECK(b->blk.nsectors == 20);
 	CHECK(blk_read(&b->blk, 19, buf, 1) == BLK_OK && has_pattern(buf, 19, 1));
-	fake.capacity = 5;
+	CHECK(b->blk.nsectors == 20 && blk_size(&b->blk) == 20);
+	fake_resize(&fake, 5);
 	fake.why = VIRTIO_IRQ_CONFIG;
 	fake_interrupt(&fake);
-	CHECK(blk_read(&b->blk, 19, buf, 1) == BLK_RANGE); /* noticed only when it starts */
+	CHECK(blk_read(&b->blk, 19, buf, 1) == BLK_RANGE);
 	CHECK(b->blk.nsectors == 5);
 	close_disk(b);
+}
+
+/* The open fake gets other sizes, and no interrupt tells. */
+static void check_untold_sizes(struct virtio_blk *b)
+{
+	uint8_t *buf = selftest_memory(BLK_SECTOR);
+
+	CHECK(buf && b && blk_size(&b->blk) == FAKE_SECTORS);
+	fake_resize(&fake, 10);
+	CHECK(blk_read(&b->blk, 10, buf, 1) == BLK_RANGE);
+	fake_resize(&fake, 20);
+	CHECK(blk_read(&b->blk, 19, buf, 1) == BLK_OK && has_pattern(buf, 19, 1));
+	CHECK(blk_write(&b->blk, 19, buf, 2) == BLK_RANGE);
+	fake_resize(&fake, 21);
+	CHECK(blk_write(&b->blk, 20, buf, 1) == BLK_OK);
+	fake_resize(&fake, 22);
+	CHECK(blk_size(&b->blk) == 22);
+	CHECK(fake.resets == 1);
+	close_disk(b);
+}
+
+SELFTEST(virtio_blk, capacity_change_no_interrupt)
+{
+	CHECK(fake_disk_init(&fake));
+	check_untold_sizes(open_disk());
+}
+
+SELFTEST(virtio_blk, capacity_change_legacy)
+{
+	CHECK(legacy_disk_init());
+	check_untold_sizes(open_disk());
+}
+
+SELFTEST(virtio_blk, capacity_change_polling)
+{
+	struct virtio_blk *b;
+
+	CHECK(fake_disk_init(&fake));
+	fake.gives_irq = true;
+	b = open_disk();
+	CHECK(b);
+	b->blk.polling = true;
+	check_untold_sizes(b);
 }
 
 SELFTEST(blk, error_texts)
