@@ -100,11 +100,12 @@ static int read_capacity(struct virtio_blk *b)
 	return 0;
 }
 
+/* A power of two counts even if it is too large for us: in smaller blocks nothing can be read. */
 static uint32_t read_block_size(struct virtio_transport *t, uint64_t features)
 {
 	uint32_t size = features & F_BLK_SIZE ? t->ops->config(t, CONFIG_BLK_SIZE) : BLK_SECTOR;
 
-	return mm_is_pow2(size) && size >= BLK_SECTOR && size <= DATA_SIZE ? size : BLK_SECTOR;
+	return mm_is_pow2(size) && size >= BLK_SECTOR ? size : BLK_SECTOR;
 }
 
 /* A device that names no limit of segments takes one. */
@@ -121,7 +122,11 @@ static int read_limits(struct virtio_blk *b, uint64_t features)
 	b->segment = segment;
 	b->blk.block_size = read_block_size(t, features);
 	b->chunk = min_size(segments * segment, DATA_SIZE) & ~(size_t)(b->blk.block_size - 1);
-	return b->chunk ? 0 : -1;
+	if (b->chunk)
+		return 0;
+	log_error("%s: no request can take one of its blocks of %u bytes", t->name,
+		  b->blk.block_size);
+	return -1;
 }
 
 /* The queue is made once and used again after a reset. */

@@ -146,7 +146,7 @@ SELFTEST(virtio_blk, large_blocks)
 
 SELFTEST(virtio_blk, absurd_block_size)
 {
-	static const uint32_t sizes[] = {0, 1, 513, 131072, UINT32_MAX};
+	static const uint32_t sizes[] = {0, 1, 513, UINT32_MAX};
 
 	CHECK(fake_disk_init(&fake));
 	fake.offered |= FAKE_F_BLK_SIZE;
@@ -357,6 +357,26 @@ SELFTEST(virtio_blk, refused_at_start)
 	CHECK(fake_disk_init(&fake));
 	fake.seg_max = 0;
 	CHECK(!opens());
+}
+
+/* Blocks that no request can take are none to read a part of. */
+SELFTEST(virtio_blk, blocks_too_large)
+{
+	static const uint32_t sizes[] = {131072, 2 << 20, 1u << 31};
+
+	CHECK(fake_disk_init(&fake));
+	fake.offered |= FAKE_F_BLK_SIZE;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		fake.blk_size = sizes[i];
+		CHECK(!opens());
+	}
+	fake.offered |= FAKE_F_SIZE_MAX;
+	fake.seg_max = 3;
+	fake.size_max = 1024;
+	fake.blk_size = 4096;
+	CHECK(!opens());
+	fake.blk_size = 2048;
+	CHECK(opens());
 }
 
 /* A disk that cannot say its id, or says it in a broken way, is used without one. */
