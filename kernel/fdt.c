@@ -833,9 +833,12 @@ static inline bool wraps(uint64_t base, uint64_t size)
 	return size && base + (size - 1) < base;
 }
 
-/* One level up, through the table v of `bus`. An empty table says that nothing changes. */
+/*
+ * One level up, through the table v of `bus`; *size is cut to what lies in the range that the
+ * address is in. An empty table says that nothing changes.
+ */
 static int translate_once(const struct fdt_node *bus, struct fdt_value v, uint64_t *addr,
-			  uint64_t size)
+			  uint64_t *size)
 {
 	struct fdt_range r;
 	int err;
@@ -845,19 +848,19 @@ static int translate_once(const struct fdt_node *bus, struct fdt_value v, uint64
 	for (uint32_t i = 0; !(err = range_at(bus, v, i, &r)); i++) {
 		if (*addr < r.child || *addr - r.child >= r.size)
 			continue;
-		if (size > r.size - (*addr - r.child))
-			return FDT_NO_TRANSLATION;
 		if (wraps(r.cpu.value, r.size))
 			return FDT_BAD_VALUE;
+		if (*size > r.size - (*addr - r.child))
+			*size = r.size - (*addr - r.child);
 		*addr = *addr - r.child + r.cpu.value;
 		return FDT_OK;
 	}
 	return err == FDT_NOT_FOUND ? FDT_NO_TRANSLATION : err;
 }
 
-/* An address on `bus` becomes one of the CPU. The root is where the CPU is. */
+/* An address on `bus` becomes one of the CPU, *size is cut. The root is where the CPU is. */
 static int translate(struct fdt_node bus, const char *table, bool required, uint64_t *addr,
-		     uint64_t size)
+		     uint64_t *size)
 {
 	for (; bus.depth; to_parent(&bus)) {
 		struct fdt_value v = fdt_get(&bus, table);
@@ -872,6 +875,15 @@ static int translate(struct fdt_node bus, const char *table, bool required, uint
 	return FDT_OK;
 }
 
+/* Of registers, none may be cut off. */
+static int translate_whole(struct fdt_node bus, uint64_t *addr, uint64_t size)
+{
+	uint64_t left = size;
+	int err = translate(bus, "ranges", true, addr, &left);
+
+	return !err && left < size ? FDT_NO_TRANSLATION : err;
+}
+
 int fdt_reg(const struct fdt_node *n, uint32_t i, phys_addr_t *base, uint64_t *size)
 {
 	uint64_t addr, len;
@@ -881,7 +893,7 @@ int fdt_reg(const struct fdt_node *n, uint32_t i, phys_addr_t *base, uint64_t *s
 		return err;
 	if (wraps(addr, len))
 		return FDT_BAD_VALUE;
-	err = translate(fdt_parent(n), "ranges", true, &addr, len);
+	err = translate_whole(fdt_parent(n), &addr, len);
 	if (err)
 		return err;
 	*base = (phys_addr_t){addr};
@@ -893,7 +905,7 @@ int fdt_bus_range(const struct fdt_node *bus, uint32_t i, struct fdt_range *out)
 {
 	int err = range_at(bus, fdt_get(bus, "ranges"), i, out);
 
-	return err ? err : translate(fdt_parent(bus), "ranges", true, &out->cpu.value, out->size);
+	return err ? err : translate_whole(fdt_parent(bus), &out->cpu.value, out->size);
 }
 
 int fdt_dma_window(const struct fdt_node *device, uint32_t i, struct fdt_dma_window *out)
@@ -912,12 +924,13 @@ int fdt_dma_window(const struct fdt_node *device, uint32_t i, struct fdt_dma_win
 		return i ? FDT_NOT_FOUND : FDT_OK;
 	}
 	err = range_at(&bus, v, i, &r);
-	if (!err)
-		err = translate(fdt_parent(&bus), "dma-ranges", false, &r.cpu.value, r.size);
 	if (err)
 		return err;
 	if (wraps(r.child, r.size) || wraps(r.cpu.value, r.size))
 		return FDT_BAD_VALUE;
+	err = translate(fdt_parent(&bus), "dma-ranges", false, &r.cpu.value, &r.size);
+	if (err)
+		return err;
 	*out = (struct fdt_dma_window){{r.child}, r.cpu, r.size};
 	return FDT_OK;
 }

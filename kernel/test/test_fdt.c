@@ -377,6 +377,68 @@ SELFTEST(fdt, dma)
 	CHECK(fdt_dma_window(&n, 1, &w) == FDT_NOT_FOUND);
 }
 
+/* /outer/inner/device, each bus with one range: bus address, address above, size. */
+static bool open_windows(struct fdt *fdt, const uint64_t inner[3], const uint64_t outer[3],
+			 struct fdt_node *device)
+{
+	uint8_t *blob = selftest_memory(BUILD_SIZE);
+	struct fdt_build b;
+
+	if (!blob)
+		return false;
+	b = build_start(blob);
+	build_root(&b);
+	for (int level = 0; level < 2; level++) {
+		const uint64_t *r = level ? inner : outer;
+		uint32_t cells[6];
+
+		for (uint32_t i = 0; i < 6; i++)
+			cells[i] = (uint32_t)(r[i / 2] >> (i % 2 ? 0 : 32));
+		build_node(&b, level ? "inner" : "outer");
+		build_u32(&b, "#address-cells", 2);
+		build_u32(&b, "#size-cells", 2);
+		build_cells(&b, "dma-ranges", cells, 6);
+	}
+	build_node(&b, "device");
+	for (int level = 0; level < 4; level++)
+		build_end_node(&b);
+	return !fdt_open(fdt, blob, build_finish(&b)) &&
+	       !fdt_find_path(fdt, "/outer/inner/device", device);
+}
+
+/* A bus lets through what lies in the range in which it starts; there must be one. */
+SELFTEST(fdt, dma_through_two_buses)
+{
+	static const struct {
+		uint64_t inner[3], outer[3];
+		int err;
+		struct fdt_dma_window want;
+	} t[] = {
+		/* All of it, and with what is behind the end of the outer range cut off. */
+		{{0, 0x1000, 0x2000}, {0x1000, 0x81000, 0x2000}, 0, {{0}, {0x81000}, 0x2000}},
+		{{0, 0x1000, 0x80000000}, {0, 0x80000, 0x5000}, 0, {{0}, {0x81000}, 0x4000}},
+		{{0x8000, 0, UINT64_MAX - 0x8000}, {0, 0, 1}, 0, {{0x8000}, {0}, 1}},
+		/* Not in front of it, nor behind. */
+		{{0, 0x1000, 0x80000000}, {0x2000, 0, 0x5000}, FDT_NO_TRANSLATION, {{0}, {0}, 0}},
+		{{0, 0x5000, 0x1000}, {0, 0, 0x5000}, FDT_NO_TRANSLATION, {{0}, {0}, 0}},
+		/* Beyond the last address: on the bus, between them, at the CPU. */
+		{{UINT64_MAX, 0, 2}, {0, 0, 1}, FDT_BAD_VALUE, {{0}, {0}, 0}},
+		{{0, UINT64_MAX, 2}, {UINT64_MAX, 0, 1}, FDT_BAD_VALUE, {{0}, {0}, 0}},
+		{{0, 0, 1}, {0, UINT64_MAX, 2}, FDT_BAD_VALUE, {{0}, {0}, 0}},
+	};
+	struct fdt fdt;
+
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		struct fdt_dma_window w = {{0}, {0}, 0};
+		struct fdt_node n;
+
+		CHECK(open_windows(&fdt, t[i].inner, t[i].outer, &n));
+		CHECK(fdt_dma_window(&n, 0, &w) == t[i].err);
+		CHECK(w.bus.value == t[i].want.bus.value && w.cpu.value == t[i].want.cpu.value);
+		CHECK(w.size == t[i].want.size);
+	}
+}
+
 SELFTEST(fdt, interrupts)
 {
 	OPEN_SAMPLE(fdt, blob, size);

@@ -197,7 +197,8 @@ int fdt_bus_range(const struct fdt_node *bus, uint32_t i, struct fdt_range *out)
 
 /*
  * Window i through which a device reaches memory: the `dma-ranges` of the
- * nearest bus that has some, through those of the buses above it. With none
+ * nearest bus that has some, through those of the buses above it, which may let
+ * less of it through: the start, and what follows in the same range. With none
  * anywhere there is one window, in which bus and CPU addresses are the same.
  */
 int fdt_dma_window(const struct fdt_node *device, uint32_t i, struct fdt_dma_window *out);
