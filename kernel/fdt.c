@@ -1019,7 +1019,96 @@ static int extended_irq(const struct fdt *fdt, struct fdt_value v, uint32_t i, s
 	return FDT_NOT_FOUND;
 }
 
-int fdt_irq(const struct fdt_node *n, uint32_t i, struct fdt_irq *out)
+/* The first n cells of a map entry fit what is asked for, as far as the mask lets one see. */
+static bool irq_matches(const uint8_t *map, struct fdt_value mask, uint32_t skip,
+			const uint32_t *want, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t m = mask.len >= (skip + i + 1) * 4 ? fdt_cell(mask, skip + i) : UINT32_MAX;
+
+		if ((be32(map + (size_t)(skip + i) * 4) ^ want[i]) & m)
+			return false;
+	}
+	return true;
+}
+
+/* An interrupt on its way up: which one of `irq.controller`, and the address of who asks there. */
+struct irq_path {
+	uint32_t unit[MAX_ADDR_CELLS];
+	struct fdt_irq irq;
+};
+
+/* Cells of an interrupt map that stand for an address; a missing number means `usual`. */
+static bool unit_cells(const struct fdt *fdt, uint32_t node, uint32_t usual, uint32_t *out)
+{
+	return cells_at(fdt, node, "#address-cells", usual, out) && *out <= MAX_ADDR_CELLS;
+}
+
+static void take_mapped(struct irq_path *p, const uint8_t *cells, uint32_t naddr, uint32_t nirq,
+			uint32_t controller)
+{
+	memset(p->unit, 0, sizeof(p->unit));
+	for (uint32_t i = 0; i < naddr; i++)
+		p->unit[i] = be32(cells + (size_t)i * 4);
+	read_irq(cells + (size_t)naddr * 4, nirq, controller, &p->irq);
+}
+
+/* Through one nexus, p->irq.controller: p becomes what the map makes of it. */
+static int map_once(const struct fdt *fdt, struct irq_path *p)
+{
+	uint32_t nexus = p->irq.controller, id, addr, in, up, up_addr;
+	struct fdt_value map = get_at(fdt, nexus, "interrupt-map");
+	struct fdt_value mask = get_at(fdt, nexus, "interrupt-map-mask");
+
+	if (!unit_cells(fdt, nexus, 2, &addr) || !irq_cells(fdt, nexus, &in))
+		return FDT_BAD_VALUE;
+	while (map.len >= (addr + in + 1) * 4) {
+		uint32_t len = (addr + in + 1) * 4;
+
+		if (id_by_phandle(fdt, fdt_cell(map, addr + in), &id) || !irq_cells(fdt, id, &up))
+			return FDT_BAD_VALUE;
+		/* Here, unlike in a `reg`, a missing #address-cells means none. */
+		if (!unit_cells(fdt, id, 0, &up_addr) || map.len - len < (up_addr + up) * 4)
+			return FDT_BAD_VALUE;
+		if (irq_matches(map.data, mask, 0, p->unit, addr) &&
+		    irq_matches(map.data, mask, addr, p->irq.cells, in)) {
+			take_mapped(p, map.data + len, up_addr, up, id);
+			return FDT_OK;
+		}
+		len += (up_addr + up) * 4;
+		map.data += len;
+		map.len -= len;
+	}
+	return FDT_NOT_FOUND;
+}
+
+/* Up to a node without a map, which is the controller. */
+static int map_to_controller(const struct fdt *fdt, struct irq_path *p)
+{
+	/* A chain longer than any tree is deep goes in a circle. */
+	for (uint32_t hops = 0; hops < FDT_MAX_DEPTH; hops++) {
+		int err;
+
+		if (!get_at(fdt, p->irq.controller, "interrupt-map").data)
+			return FDT_OK;
+		err = map_once(fdt, p);
+		if (err)
+			return err;
+	}
+	return FDT_BAD_VALUE;
+}
+
+/* The first cells of `reg`, whatever bus the device is on: maps go by these. */
+static void read_unit(const struct fdt_node *n, uint32_t unit[MAX_ADDR_CELLS])
+{
+	struct fdt_value reg = fdt_get(n, "reg");
+
+	for (uint32_t i = 0; i < MAX_ADDR_CELLS && reg.len >= (i + 1) * 4; i++)
+		unit[i] = fdt_cell(reg, i);
+}
+
+/* Interrupt i as the device names it, of a controller or a nexus. */
+static int own_irq(const struct fdt_node *n, uint32_t i, struct fdt_irq *out)
 {
 	struct fdt_value v = fdt_get(n, "interrupts-extended");
 	uint32_t id, cells;
@@ -1041,51 +1130,38 @@ int fdt_irq(const struct fdt_node *n, uint32_t i, struct fdt_irq *out)
 	return FDT_OK;
 }
 
-/* The first n cells of a map entry fit what is asked for, as far as the mask lets one see. */
-static bool irq_matches(const uint8_t *map, struct fdt_value mask, uint32_t skip,
-			const uint32_t *want, uint32_t n)
+int fdt_irq(const struct fdt_node *n, uint32_t i, struct fdt_irq *out)
 {
-	for (uint32_t i = 0; i < n; i++) {
-		uint32_t m = mask.len >= (skip + i + 1) * 4 ? fdt_cell(mask, skip + i) : UINT32_MAX;
+	struct irq_path p = {0};
+	int err = own_irq(n, i, &p.irq);
 
-		if ((be32(map + (size_t)(skip + i) * 4) ^ want[i]) & m)
-			return false;
-	}
-	return true;
+	if (err)
+		return err;
+	read_unit(n, p.unit);
+	err = map_to_controller(n->fdt, &p);
+	if (!err)
+		*out = p.irq;
+	return err;
 }
 
 int fdt_map_irq(const struct fdt_node *nexus, const uint32_t *unit, const uint32_t *spec,
 		struct fdt_irq *out)
 {
-	const struct fdt *fdt = nexus->fdt;
-	struct fdt_value map = fdt_get(nexus, "interrupt-map");
-	struct fdt_value mask = fdt_get(nexus, "interrupt-map-mask");
-	uint32_t id, in, up, up_address;
-	struct bus_cells c;
+	struct irq_path p = {.irq = {.controller = fdt_id(nexus)}};
+	uint32_t addr;
+	int err;
 
-	if (!map.data)
+	if (!fdt_has(nexus, "interrupt-map"))
 		return FDT_NOT_FOUND;
-	if (bus_cells(fdt, fdt_id(nexus), &c) || !irq_cells(fdt, fdt_id(nexus), &in))
+	if (!unit_cells(nexus->fdt, fdt_id(nexus), 2, &addr) ||
+	    !irq_cells(nexus->fdt, fdt_id(nexus), &p.irq.ncells))
 		return FDT_BAD_VALUE;
-	while (map.len >= (c.addr + in + 1) * 4) {
-		uint32_t len = (c.addr + in + 1) * 4;
-
-		if (id_by_phandle(fdt, fdt_cell(map, c.addr + in), &id) || !irq_cells(fdt, id, &up))
-			return FDT_BAD_VALUE;
-		/* Here, unlike in a `reg`, a missing #address-cells means none. */
-		if (!cells_at(fdt, id, "#address-cells", 0, &up_address) ||
-		    up_address > MAX_ADDR_CELLS || map.len - len < (up_address + up) * 4)
-			return FDT_BAD_VALUE;
-		if (irq_matches(map.data, mask, 0, unit, c.addr) &&
-		    irq_matches(map.data, mask, c.addr, spec, in)) {
-			read_irq(map.data + len + (size_t)up_address * 4, up, id, out);
-			return FDT_OK;
-		}
-		len += (up_address + up) * 4;
-		map.data += len;
-		map.len -= len;
-	}
-	return FDT_NOT_FOUND;
+	memcpy(p.unit, unit, addr * sizeof(*unit));
+	memcpy(p.irq.cells, spec, p.irq.ncells * sizeof(*spec));
+	err = map_to_controller(nexus->fdt, &p);
+	if (!err)
+		*out = p.irq;
+	return err;
 }
 
 /* --- /chosen --------------------------------------------------------------- */

@@ -74,8 +74,9 @@ def narrow_tree():
 
 
 # The first two of QEMU's slots, where the disks are, and a line that nothing is wired to.
-LOST_IRQ = {"riscv64": (("/soc/virtio_mmio@10008000", "/soc/virtio_mmio@10007000"), ("60",)),
-            "aarch64": (("/virtio_mmio@a003e00", "/virtio_mmio@a003c00"), ("0", "100", "1"))}
+SLOTS = {"riscv64": ("/soc/virtio_mmio@10008000", "/soc/virtio_mmio@10007000"),
+         "aarch64": ("/virtio_mmio@a003e00", "/virtio_mmio@a003c00")}
+LOST_IRQ = {"riscv64": ("60",), "aarch64": ("0", "100", "1")}
 
 
 def lost_irq(arch):
@@ -84,10 +85,29 @@ def lost_irq(arch):
     request: on a quick host, one that takes none is done before anybody waits for it.
     """
     run = cell(arch, expect=("no interrupt came: polled",))
-    nodes, line = LOST_IRQ[arch]
-    changes = [("-t", "u", [node, "interrupts", *line]) for node in nodes]
+    changes = [("-t", "u", [node, "interrupts", *LOST_IRQ[arch]]) for node in SLOTS[arch]]
     return dataclasses.replace(run, extra=own_tree(run, "lost-irq-" + arch, *changes) + (
         "-set", "drive.d0.throttling.iops-total=100", "-set", "drive.d1.throttling.iops-total=100"))
+
+
+# The node that names the controller of the slots, and what the map below has for each: unit address and interrupt, then
+# the controller, and the line there, after an address on AArch64.
+NEXUS_MAP = {"riscv64": ("/soc/virtio_mmio@10008000", "0 10008000 1 {0} 8 0 10007000 1 {0} 7"),
+             "aarch64": ("/", "0 a003e00 1 {0} 0 0 0 2f 1 0 a003c00 1 {0} 0 0 0 2e 1")}
+
+
+def nexus(arch):
+    """Disks behind a nexus. All say that their interrupt is 1; the map tells by the address which line that is."""
+    run = cell(arch, append="prompt test=lib/*", prompt=b"mica> ", answer=b"irq\rpoweroff\r",
+               expect=("virtio-blk, [1-9].*\n.*virtio-blk, [1-9]", r"(?s)\A(?!.*polled)"))
+    node, lines = NEXUS_MAP[arch]
+    controller = subprocess.check_output(
+        ["fdtget", "-t", "x", own_tree(run, "nexus-" + arch)[1], node, "interrupt-parent"], text=True).strip()
+    changes = [("-t", "x", ["/nexus", *p.split()]) for p in (
+        "phandle 9999", "#address-cells 2", "#interrupt-cells 1", "interrupt-map " + lines.format(controller))]
+    for slot in SLOTS[arch]:
+        changes += [("-t", "x", [slot, "interrupt-parent", "9999"]), ("-t", "x", [slot, "interrupts", "1"])]
+    return dataclasses.replace(run, extra=own_tree(run, "nexus-" + arch, ("-c", ["/nexus"]), *changes))
 
 
 def no_timer():
@@ -143,6 +163,7 @@ def cells():
         c[arch + " modern virtio"] = cell(arch, extra=MODERN)
         c[arch + " no disk"] = cell(arch, disks=0)
         c[arch + " lost interrupts"] = functools.partial(lost_irq, arch)
+        c[arch + " nexus"] = functools.partial(nexus, arch)
         c[arch + " one disk"] = cell(arch, disks=1)
         c[arch + " three disks"] = cell(arch, disks=3)
         c[arch + " odd disks"] = odd_disks(arch)

@@ -465,6 +465,109 @@ SELFTEST(fdt, interrupts)
 	      FDT_NOT_FOUND);
 }
 
+/* A nexus with phandle `id`, without addresses, whose one interrupt 1 is what `map` says. */
+static void write_nexus(struct fdt_build *b, uint32_t id, const uint32_t *map, uint32_t n)
+{
+	build_node(b, "nexus");
+	build_u32(b, "phandle", id);
+	build_u32(b, "#address-cells", 0);
+	build_u32(b, "#interrupt-cells", 1);
+	build_cells(b, "interrupt-map", map, n);
+	build_end_node(b);
+}
+
+static void write_device(struct fdt_build *b, const char *name, uint32_t address, uint32_t irq)
+{
+	build_node(b, name);
+	build_cells(b, "reg", CELLS(address, 0x200));
+	build_u32(b, "interrupts", irq);
+	build_end_node(b);
+}
+
+/*
+ * A bus that is a nexus, as on Arm's boards, with another bus and the devices behind; 1 comes out
+ * at a controller, of 2 the address decides, 3 goes through two more maps, 4 in a circle.
+ */
+static void write_mapped_bus(struct fdt_build *b)
+{
+	build_node(b, "bus");
+	build_u32(b, "#address-cells", 2);
+	build_u32(b, "#size-cells", 1);
+	build_u32(b, "#interrupt-cells", 1);
+	build_cells(b, "interrupt-map-mask", CELLS(0x3000, 0, 63));
+	build_cells(b, "interrupt-map",
+		    CELLS(0x1000, 0, 1, 7, 0x10, 0x20, 0, 0x51, 4, 0x1000, 0, 2, 7, 0, 0, 0, 0x52,
+			  4, 0x2000, 0, 2, 7, 0, 0, 0, 0x53, 4, 0, 0, 3, 8, 1, 0, 0, 4, 9, 1));
+	build_node(b, "inner");
+	build_u32(b, "#address-cells", 1);
+	build_u32(b, "#size-cells", 1);
+	write_device(b, "one", 0x1000, 1);
+	write_device(b, "two", 0x1000, 2);
+	write_device(b, "other-two", 0x2000, 2);
+	write_device(b, "three", 0, 64 + 3);
+	write_device(b, "circle", 0, 4);
+	write_device(b, "none", 0x1000, 3);
+	build_node(b, "extended");
+	build_cells(b, "interrupts-extended", CELLS(7, 0, 0x50, 4, 8, 1));
+	build_end_node(b);
+	build_end_node(b);
+	build_end_node(b);
+}
+
+static bool open_mapped(struct fdt *fdt)
+{
+	uint8_t *blob = selftest_memory(BUILD_SIZE);
+	struct fdt_build b;
+
+	if (!blob)
+		return false;
+	b = build_start(blob);
+	build_root(&b);
+	build_node(&b, "intc");
+	build_u32(&b, "phandle", 7);
+	build_u32(&b, "#address-cells", 2);
+	build_u32(&b, "#interrupt-cells", 3);
+	build_end_node(&b);
+	write_nexus(&b, 8, CELLS(1, 10, 1));
+	write_nexus(&b, 10, CELLS(2, 7, 0, 0, 0, 0, 0, 1, 7, 0, 0, 0, 0x54, 1));
+	write_nexus(&b, 9, CELLS(1, 9, 1));
+	write_mapped_bus(&b);
+	build_end_node(&b);
+	return !fdt_open(fdt, blob, build_finish(&b));
+}
+
+SELFTEST(fdt, interrupts_through_maps)
+{
+	static const struct {
+		const char *path;
+		uint32_t i;
+		int err;
+		uint32_t number, trigger;
+	} t[] = {
+		{"/bus/inner/one", 0, 0, 0x51, 4},
+		{"/bus/inner/two", 0, 0, 0x52, 4},
+		{"/bus/inner/other-two", 0, 0, 0x53, 4},
+		{"/bus/inner/three", 0, 0, 0x54, 1},
+		{"/bus/inner/extended", 0, 0, 0x50, 4},
+		{"/bus/inner/extended", 1, 0, 0x54, 1},
+		{"/bus/inner/one", 1, FDT_NOT_FOUND, 0, 0},
+		{"/bus/inner/none", 0, FDT_NOT_FOUND, 0, 0},
+		{"/bus/inner/circle", 0, FDT_BAD_VALUE, 0, 0},
+	};
+	struct fdt fdt;
+	struct fdt_node n, intc;
+
+	CHECK(open_mapped(&fdt) && !fdt_by_phandle(&fdt, 7, &intc));
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		struct fdt_irq irq = {0};
+
+		CHECK(!fdt_find_path(&fdt, t[i].path, &n));
+		CHECK(fdt_irq(&n, t[i].i, &irq) == t[i].err);
+		CHECK(irq.controller == (t[i].err ? 0 : fdt_id(&intc)));
+		CHECK(irq.cells[1] == t[i].number && irq.cells[2] == t[i].trigger);
+	}
+}
+
 SELFTEST(fdt, chosen)
 {
 	OPEN_SAMPLE(fdt, blob, size);

@@ -208,12 +208,15 @@ bool fdt_dma_coherent(const struct fdt_node *device, bool usual);
 
 /* --- Interrupts ------------------------------------------------------------ */
 
-/* Interrupt i of a device, from `interrupts-extended` or else `interrupts`. */
+/*
+ * Interrupt i of a device, from `interrupts-extended` or else `interrupts`, through the
+ * `interrupt-map` of every nexus that is on the way to a controller.
+ */
 int fdt_irq(const struct fdt_node *n, uint32_t i, struct fdt_irq *out);
 
 /*
- * Where the interrupt of a device below a nexus comes out: `unit` is the
- * device's address in the nexus' #address-cells (PCI: 3 cells, the first is
+ * The same for a device that the tree does not name, below a nexus: `unit` is
+ * the device's address in the nexus' #address-cells (PCI: 3 cells, the first is
  * enough), `spec` its specifier (PCI: the pin, 1 to 4).
  */
 int fdt_map_irq(const struct fdt_node *nexus, const uint32_t *unit, const uint32_t *spec,
