@@ -110,6 +110,14 @@ def nexus(arch):
     return dataclasses.replace(run, extra=own_tree(run, "nexus-" + arch, ("-c", ["/nexus"]), *changes))
 
 
+def small_slot(arch):
+    """The slot behind the only disk has fewer registers than a device has: it is passed over, and a line says why."""
+    slot = SLOTS[arch][1]
+    run = cell(arch, disks=1, append="test=lib/*", expect=(slot.split("/")[-1] + ": reg is .*too small",))
+    reg = ("-t", "x", [slot, "reg", "0", slot.split("@")[1], "0", "20"])
+    return dataclasses.replace(run, extra=own_tree(run, "small-slot-" + arch, reg))
+
+
 def no_timer():
     """A machine that does not say where its timer's interrupt is: nothing ends a sleep, so disks are polled."""
     run = cell("aarch64")
@@ -164,6 +172,7 @@ def cells():
         c[arch + " no disk"] = cell(arch, disks=0)
         c[arch + " lost interrupts"] = functools.partial(lost_irq, arch)
         c[arch + " nexus"] = functools.partial(nexus, arch)
+        c[arch + " small slot"] = functools.partial(small_slot, arch)
         c[arch + " one disk"] = cell(arch, disks=1)
         c[arch + " three disks"] = cell(arch, disks=3)
         c[arch + " odd disks"] = odd_disks(arch)

@@ -253,8 +253,10 @@ static int start(struct virtio_mmio *m, const struct fdt_node *node)
 	phys_addr_t base;
 	uint64_t size;
 
-	if (fdt_reg(node, 0, &base, &size) < 0 || size < REG_CONFIG + CONFIG_BYTES)
+	if (fdt_reg(node, 0, &base, &size) < 0 || size < REG_CONFIG + CONFIG_BYTES) {
+		log_warn("%s: reg is missing, too small or not to be translated", fdt_name(node));
 		return -1;
+	}
 	m->regs = (volatile uint8_t *)io_map(base, size);
 	if (!m->regs)
 		return -1;
