@@ -771,7 +771,10 @@ static void drain(struct cache *c, struct cache_cpu *m, struct cache_after *afte
 /* What every slow path starts with: has somebody asked for what is here? */
 static void attend(struct cache *c, struct cache_cpu *m, struct cache_after *after)
 {
-	mm_store_relaxed(&m->limit, c->fast_limit); /* before it looks: who asks lowers it */
+	/* The limit before the look, and in cache_shrink the request before the limit: one of us
+	 * two sees what the other wrote, so that no request is left unheard on the fast path. */
+	mm_store_relaxed(&m->limit, c->fast_limit);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (unlikely(mm_load_relaxed(&m->asked))) {
 		mm_store_relaxed(&m->asked, 0);
 		drain(c, m, after);
@@ -960,6 +963,21 @@ static bool grow(struct cache *c)
 	return true;
 }
 
+/*
+ * Before its pages serve others: no mark stays behind, which a copy of what was never written could
+ * bring into a live object, that would then look free. Level 2: what was written meanwhile shows.
+ */
+static void retire_slab(const struct cache *c, const struct cache_slab *s)
+{
+	for (size_t i = 0; MM_HARDEN && i < c->nobjects; i++) {
+		void *p = object_at(c, s, i);
+
+		if (MM_HARDEN >= 2 && lies_here(s, i) && !is_untouched(c, p))
+			report(c, p, MM_FAULT_WRITE_AFTER_FREE, NULL);
+		*mark_of(c, p) = 0;
+	}
+}
+
 /* The number of pages given back. */
 static size_t finish(const struct cache *c, const struct cache_after *after)
 {
@@ -967,6 +985,7 @@ static size_t finish(const struct cache *c, const struct cache_after *after)
 
 	for (struct cache_link *l = after->gone, *next; l; l = next) {
 		next = l->next;
+		retire_slab(c, slab_of(l));
 		(void)global_allocator_dealloc_heap_pages(global_allocator(), virt_addr(slab_of(l)),
 							  npages);
 		n += npages;
@@ -982,10 +1001,11 @@ size_t cache_shrink(struct cache *c)
 	unsigned int cpu;
 	unsigned long state;
 
-	for (unsigned int i = 0; i < MM_MAX_CPUS; i++) {
+	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
 		mm_store_relaxed(&c->cpu[i].asked, 1);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	for (unsigned int i = 0; i < MM_MAX_CPUS; i++)
 		mm_store_relaxed(&c->cpu[i].limit, 0);
-	}
 	state = mm_port_pin(&cpu);
 	attend(c, part_of(c, cpu), &after);
 	mm_port_unpin(state, cpu);

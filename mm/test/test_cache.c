@@ -627,6 +627,59 @@ SELFTEST(mm, cache_write_after_free)
 	}
 }
 
+/* Level 2: when its slab goes, at the latest. */
+SELFTEST(mm, cache_write_before_it_goes)
+{
+	struct cache *c = cache_create(culprit, 40, 8);
+	unsigned long before = mm_fault_count();
+	uint8_t *p;
+
+	if (MM_HARDEN < 2) {
+		CHECK(c && !cache_destroy(c));
+		selftest_skip("there is no poison");
+		return;
+	}
+	CHECK(c && (p = cache_alloc(c)) && cache_free(c, p) == ALLOC_OK);
+	p[21] ^= 1;
+	mm_fault_expect(true);
+	CHECK(cache_shrink(c));
+	mm_fault_expect(false);
+	CHECK(mm_fault_count() == before + 1 && mm_fault_last().ptr == p);
+	CHECK(mm_fault_last().kind == MM_FAULT_WRITE_AFTER_FREE);
+	CHECK(!cache_destroy(c));
+}
+
+/* What a slab leaves in its pages, copied into a live object, does not make it look free. */
+static int free_copies(struct cache *c, const char *from, const char *end)
+{
+	for (; from + 40 <= end; from += sizeof(uint64_t)) {
+		void *p = cache_alloc(c);
+
+		CHECK_OR(p, -1);
+		__builtin_memcpy(p, from, 40);
+		CHECK_OR(cache_free(c, p) == ALLOC_OK, -1);
+	}
+	return 0;
+}
+
+SELFTEST(mm, cache_leaves_no_marks)
+{
+	struct cache *c = cache_create(culprit, 40, 8);
+	struct global_allocator *g = global_allocator();
+	size_t nbytes;
+	char *pages;
+
+	CHECK(c && take_many(c) == MANY);
+	nbytes = cache_get_stats(c).slab_bytes;
+	pages = (char *)((uintptr_t)many[0] & ~(nbytes - 1));
+	CHECK(free_many(c, MANY) && cache_shrink(c));
+	CHECK(!global_allocator_alloc_pages_at(g, virt_addr(pages), nbytes / MM_PAGE_SIZE,
+					       MM_PAGE_SIZE));
+	CHECK(!free_copies(c, pages, pages + nbytes));
+	CHECK(!global_allocator_dealloc_pages(g, virt_addr(pages), nbytes / MM_PAGE_SIZE));
+	CHECK(!cache_destroy(c));
+}
+
 /* A double free that the mark does not show any more is seen when the object returns to its slab.
  */
 SELFTEST(mm, cache_double_free_unmarked)
