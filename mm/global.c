@@ -178,7 +178,7 @@ static void *alloc_local(struct global_allocator *g, struct layout l)
 /* The heap as it is, then more heap, then what others give up. */
 static void *alloc_small(struct global_allocator *g, struct layout l)
 {
-	unsigned int stage = 0;
+	struct reclaim_stage stage = {0};
 	void *p = alloc_local(g, l);
 
 	if (!p)

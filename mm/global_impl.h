@@ -95,11 +95,15 @@ void global_put_own_pages(struct global_allocator *g, virt_addr_t start, size_t 
 /* Pages about to go back hold nothing any more. Pre: the grow lock or the page lock is held. */
 void global_discard(const struct global_allocator *g, virt_addr_t start, size_t npages);
 
-/*
- * Ask for memory back after a failure. `stage` starts at 0 and makes every source
- * be asked once, so that the request ends. True: try again.
- */
-bool global_reclaim(struct global_allocator *g, size_t npages, unsigned int *stage);
+/* How far a request is with asking for memory. It starts as zeroes. */
+struct reclaim_stage {
+	bool trimmed;
+	size_t asked; /* number of the last hook that was, */
+	size_t last;  /* and of the last one that there was at the start */
+};
+
+/* Ask for memory back after a failure, every source once, so that it ends. True: try again. */
+bool global_reclaim(struct global_allocator *g, size_t npages, struct reclaim_stage *stage);
 
 /* What a refused call returns. */
 enum alloc_result global_result_of(enum mm_fault_kind fault);

@@ -76,7 +76,7 @@ static enum alloc_result get_large(struct global_allocator *g, struct layout l, 
 
 void *global_large_alloc(struct global_allocator *g, struct layout l, const void *caller)
 {
-	unsigned int stage = 0;
+	struct reclaim_stage stage = {0};
 	enum alloc_result r;
 	virt_addr_t va;
 

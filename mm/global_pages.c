@@ -212,6 +212,8 @@ void global_allocator_add_reclaim(struct global_allocator *g, struct reclaim_hoo
 		end = &(*end)->next;
 	if (!*end) {
 		hook->next = NULL;
+		hook->number = g->hooks_added + 1;
+		mm_store_relaxed(&g->hooks_added, hook->number);
 		*end = hook;
 	}
 	mm_port_unlock(&g->hook_lock, state);
@@ -229,32 +231,37 @@ void global_allocator_remove_reclaim(struct global_allocator *g, struct reclaim_
 	mm_port_unlock(&g->hook_lock, state);
 }
 
-/* A copy of hook i, as it is called without the lock. */
-static bool read_hook(struct global_allocator *g, unsigned int i, struct reclaim_hook *out)
+/* A copy of the next hook to ask, as it is called without the lock. The last may be gone. */
+static bool next_hook(struct global_allocator *g, const struct reclaim_stage *stage,
+		      struct reclaim_hook *out)
 {
 	unsigned long state = mm_port_lock(&g->hook_lock);
 	const struct reclaim_hook *hook = g->hooks;
 
-	while (hook && i--)
+	while (hook && hook->number <= stage->asked)
 		hook = hook->next;
+	if (hook && hook->number > stage->last)
+		hook = NULL;
 	if (hook)
 		*out = *hook;
 	mm_port_unlock(&g->hook_lock, state);
 	return hook;
 }
 
-bool global_reclaim(struct global_allocator *g, size_t npages, unsigned int *stage)
+bool global_reclaim(struct global_allocator *g, size_t npages, struct reclaim_stage *stage)
 {
 	struct reclaim_hook hook;
 
-	if (!(*stage)++) {
+	if (!stage->trimmed) {
+		stage->trimmed = true;
+		stage->last = mm_load_relaxed(&g->hooks_added);
 		global_allocator_trim(g);
 		return true;
 	}
-	while (read_hook(g, *stage - 2, &hook)) {
+	while (next_hook(g, stage, &hook)) {
+		stage->asked = hook.number;
 		if (hook.reclaim(hook.ctx, npages))
 			return true;
-		(*stage)++;
 	}
 	return false;
 }
@@ -278,7 +285,7 @@ static bool any_one_page(struct page_request req)
 OUT_OF_LINE enum alloc_result request_pages_slow(struct global_allocator *g,
 						 struct page_request req, virt_addr_t *out)
 {
-	unsigned int stage = 0;
+	struct reclaim_stage stage = {0};
 	enum alloc_result r;
 
 	if (!request_valid(req))
@@ -329,7 +336,7 @@ enum alloc_result global_allocator_alloc_pages_at(struct global_allocator *g, vi
 						  size_t npages, size_t align)
 {
 	struct page_request req = {.npages = npages, .align = align};
-	unsigned int stage = 0;
+	struct reclaim_stage stage = {0};
 	enum alloc_result r;
 
 	if (!request_valid(req) || start.value & (align - 1) ||

@@ -1392,6 +1392,48 @@ SELFTEST(mm, global_reclaim)
 	each_engine(check_reclaim);
 }
 
+/* A hook that is never there, or is the last each time that it is asked. */
+struct fickle {
+	struct reclaim_hook hook;
+	bool comes_back;
+	size_t asked;
+};
+
+static bool go_away(void *ctx, size_t npages)
+{
+	struct fickle *f = ctx;
+
+	(void)npages;
+	f->asked++;
+	global_allocator_remove_reclaim(g, &f->hook);
+	if (f->comes_back)
+		global_allocator_add_reclaim(g, &f->hook);
+	return false;
+}
+
+/* Hooks that come and go while they are asked are asked once, and so are those behind them. */
+static int check_fickle_hooks(uint8_t *mem)
+{
+	struct fickle f[3] = {{.comes_back = false}, {.comes_back = true}, {.comes_back = false}};
+	size_t n = 2 * global_allocator_available_pages(g);
+
+	(void)mem;
+	for (int i = 0; i < 3; i++) {
+		f[i].hook = (struct reclaim_hook){.reclaim = go_away, .ctx = &f[i]};
+		global_allocator_add_reclaim(g, &f[i].hook);
+	}
+	CHECK_OR(!pages(n, MM_PAGE_SIZE).value, -1);
+	CHECK_OR(f[0].asked == 1 && f[1].asked == 1 && f[2].asked == 1, -1);
+	CHECK_OR(!pages(n, MM_PAGE_SIZE).value && f[1].asked == 2 && f[2].asked == 1, -1);
+	global_allocator_remove_reclaim(g, &f[1].hook);
+	return 0;
+}
+
+SELFTEST(mm, global_reclaim_hooks_that_go)
+{
+	each_engine(check_fickle_hooks);
+}
+
 /* --- A random run against a model --- */
 
 #define BLOCKS 96

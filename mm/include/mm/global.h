@@ -69,6 +69,7 @@ struct global_allocator {
 
 	struct mm_lock hook_lock;
 	struct reclaim_hook *hooks;
+	size_t hooks_added; /* ever */
 
 	struct page_alloc pages;
 #if MM_DEBUG
@@ -249,7 +250,8 @@ const void *global_allocator_check(struct global_allocator *g);
 struct reclaim_hook {
 	bool (*reclaim)(void *ctx, size_t npages);
 	void *ctx;
-	struct reclaim_hook *next; /* private */
+	struct reclaim_hook *next; /* private, as is: */
+	size_t number;		   /* in the order in which they were added */
 };
 void global_allocator_add_reclaim(struct global_allocator *g, struct reclaim_hook *hook);
 void global_allocator_remove_reclaim(struct global_allocator *g, struct reclaim_hook *hook);
