@@ -919,7 +919,7 @@ static struct buddy_piece *piece_lay(struct byte_buddy *h, void *start, size_t n
 	uintptr_t end = mm_align_down((uintptr_t)start + nbytes, UNIT);
 	struct buddy_piece *piece = (struct buddy_piece *)head;
 
-	if ((uintptr_t)start + nbytes < (uintptr_t)start || nbytes < sizeof(plan))
+	if (!byte_alloc_in_reach(start, nbytes) || nbytes < sizeof(plan))
 		return NULL;
 	if (top_level(head, end) >= BUDDY_LEVELS)
 		return NULL;

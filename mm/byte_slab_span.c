@@ -498,8 +498,9 @@ size_t byte_slab_span_overhead(size_t npages)
 
 static bool pages_fit(uintptr_t start, uintptr_t end, size_t n)
 {
-	return mm_align_up(start + byte_slab_span_overhead(n), MM_PAGE_SIZE) + n * MM_PAGE_SIZE <=
-	       end;
+	uintptr_t first = mm_align_up(start + byte_slab_span_overhead(n), MM_PAGE_SIZE);
+
+	return first <= end && n <= (end - first) / MM_PAGE_SIZE;
 }
 
 /* How many pages fit between two addresses, with what stands before them. */
@@ -532,7 +533,7 @@ static bool overlaps(const struct byte_slab *a, uintptr_t start, uintptr_t end)
 enum alloc_result byte_slab_span_add(struct byte_slab *a, void *start, size_t nbytes)
 {
 	uintptr_t at = mm_align_up((uintptr_t)start, 64), end = (uintptr_t)start + nbytes;
-	size_t n = end < (uintptr_t)start ? 0 : pages_between(at, end);
+	size_t n = byte_alloc_in_reach(start, nbytes) ? pages_between(at, end) : 0;
 	struct slab_piece *piece = (struct slab_piece *)at;
 
 	if (!n || n > MAX_PAGES)

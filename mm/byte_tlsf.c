@@ -992,6 +992,17 @@ HOT bool ends_far(const struct tlsf_view *v, uintptr_t p, size_t nbytes,
 	return !before && boundaries(last) << (63 - bit_of(end)) == TOP_BIT;
 }
 
+/* Level 2 and up, where time is in proportion to the size: are all whole cells without boundary? */
+static bool is_bare(const struct byte_tlsf *h, uintptr_t start, uintptr_t end)
+{
+	uintptr_t at = mm_align_up(start + UNIT, CELL_SPAN);
+
+	for (; MM_HARDEN >= 2 && at + CELL_SPAN <= end; at += CELL_SPAN)
+		if (is_prepared(h->current, at) && boundaries(cell_at(h->view.map, at)))
+			return false;
+	return true;
+}
+
 /*
  * Does the map, cleared here, have a live block of this size at p, which is in view? It may not be
  * cleared at its end. Looked at are the first LOOK_AHEAD cells below the frontier.
@@ -1006,7 +1017,8 @@ static inline bool is_block(const struct byte_tlsf *h, uintptr_t p, size_t nbyte
 	if (nbytes <= CELL_SPAN)
 		return ends_near(c, p, nbytes / UNIT);
 	return nbytes <= view_end(&h->view) - p && is_prepared(h->current, p + nbytes) &&
-	       ends_far(&h->view, p, nbytes, fresh < stop ? fresh : stop);
+	       ends_far(&h->view, p, nbytes, fresh < stop ? fresh : stop) &&
+	       is_bare(h, p, p + nbytes);
 }
 
 /* verify_live in short, for what is usual, if p is in view v. False: perhaps. */
@@ -1291,8 +1303,8 @@ static enum alloc_result tlsf_add_memory(struct byte_alloc *a, void *start, size
 	struct byte_tlsf *h = tlsf_of(a);
 	struct tlsf_piece *piece, **at;
 
-	if (!start || (uintptr_t)start + nbytes < (uintptr_t)start ||
-	    nbytes < sizeof(*piece) + 4 * UNIT || nbytes >= BLOCK_LIMIT)
+	if (!start || !byte_alloc_in_reach(start, nbytes) || nbytes < sizeof(*piece) + 4 * UNIT ||
+	    nbytes >= BLOCK_LIMIT)
 		return ALLOC_INVALID_PARAM;
 	if (overlaps(h, (uintptr_t)start, nbytes))
 		return ALLOC_MEMORY_OVERLAP;

@@ -25,7 +25,7 @@
  * factor = floor(2^64 / stride) + 1, or one more if that is even, the product
  * (p - first object) * factor modulo 2^64 is q * unit for object number q, where
  * unit = factor * stride - 2^64 is at most twice the stride; for any other address nearer
- * than 2^48 it is at least factor, or a negative number, hence larger than unit * (number of
+ * than 2^47 it is at least factor, or a negative number, hence larger than unit * (number of
  * objects); and as factor is odd, it tells addresses apart that differ in their highest bits alone.
  * One multiplication and one comparison thus say whether an object begins at p
  * in the slab that this CPU freed to last, exactly, and without a look at the

@@ -714,10 +714,18 @@ const void *global_allocator_check(struct global_allocator *g)
 
 /* --- Memory comes --- */
 
+/* But for what no engine can use: else the heap could not grow while such pages are free. */
 static enum alloc_result add_region(struct global_allocator *g, virt_addr_t start, size_t nbytes)
 {
-	unsigned long state = mm_port_lock(&g->page_lock);
-	enum alloc_result r = page_alloc_add_region(&g->pages, start, nbytes);
+	unsigned long state;
+	enum alloc_result r;
+
+	if (start.value > BYTE_ALLOC_TOP || start.value + nbytes - 1 < start.value)
+		return ALLOC_INVALID_PARAM;
+	if (!byte_alloc_in_reach(virt_ptr(start), nbytes))
+		nbytes = BYTE_ALLOC_TOP - start.value;
+	state = mm_port_lock(&g->page_lock);
+	r = page_alloc_add_region(&g->pages, start, nbytes);
 
 	mm_port_unlock(&g->page_lock, state);
 	return r;

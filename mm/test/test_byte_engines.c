@@ -104,6 +104,11 @@ static int check_init(const struct byte_ops *ops, uint8_t *mem)
 	CHECK_OR(!ops->take_free(a, &at, &nbytes), -1);
 	CHECK_OR(!ops->total_bytes(a) && !ops->available_bytes(a), -1);
 	CHECK_OR(ops->init(a, mem, 8) == ALLOC_INVALID_PARAM, -1);
+	/* Nothing is written there before it is refused. */
+	CHECK_OR(ops->init(a, (void *)-POOL, POOL - MM_PAGE_SIZE) == ALLOC_INVALID_PARAM, -1);
+	CHECK_OR(ops->init(a, (void *)(BYTE_ALLOC_TOP - POOL), POOL + 1) == ALLOC_INVALID_PARAM,
+		 -1);
+	CHECK_OR(ops->init(a, (void *)-POOL, POOL + 1) == ALLOC_INVALID_PARAM, -1);
 	return 0;
 }
 

@@ -441,6 +441,22 @@ SELFTEST(mm, tlsf_exact_sizes)
 }
 
 /* A block freed twice is told wherever it is then: kept, in a list, or a part of a larger one. */
+/* From level 2 on two large blocks are not freed as one, however far the second begins. */
+SELFTEST(mm, tlsf_two_as_one)
+{
+	struct byte_alloc *a = start(selftest_memory(POOL), POOL);
+	char *p, *q;
+
+	if (MM_HARDEN < 2) {
+		selftest_skip("level 1 looks at the first 8 KiB");
+		return;
+	}
+	CHECK(a && (p = ops->alloc(a, 50000, 8)) && (q = ops->alloc(a, 50000, 8)));
+	CHECK((size_t)(q - p) == block_bytes(50000));
+	CHECK(ops->dealloc(a, p, (size_t)(q - p) + 50000, 8) == MM_FAULT_WRONG_LAYOUT);
+	CHECK(!ops->dealloc(a, p, 50000, 8) && !ops->dealloc(a, q, 50000, 8));
+}
+
 SELFTEST(mm, tlsf_double_free)
 {
 	struct byte_alloc *a = start(selftest_memory(POOL), POOL);

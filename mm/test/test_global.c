@@ -191,6 +191,9 @@ static int check_add_memory(uint8_t *mem)
 	CHECK_OR(global_allocator_add_memory(g, virt_addr(mem + quarter - 4096), quarter) ==
 			 ALLOC_MEMORY_OVERLAP,
 		 -1);
+	CHECK_OR(global_allocator_add_memory(g, (virt_addr_t){UINTPTR_MAX - 8191}, 8192) ==
+			 ALLOC_INVALID_PARAM,
+		 -1);
 	CHECK_OR(global_allocator_add_memory(g, virt_addr(mem), quarter) == ALLOC_MEMORY_OVERLAP,
 		 -1);
 	CHECK_OR(global_allocator_available_pages(g) == before, -1);

@@ -17,6 +17,14 @@
 #include <mm/fault.h>
 #include <mm/types.h>
 
+/* No engine takes memory above this: so sums that go somewhat beyond a piece do not wrap. */
+#define BYTE_ALLOC_TOP (UINTPTR_MAX - ((uintptr_t)64 << 10))
+
+static inline bool byte_alloc_in_reach(const void *start, size_t nbytes)
+{
+	return (uintptr_t)start <= BYTE_ALLOC_TOP && nbytes <= BYTE_ALLOC_TOP - (uintptr_t)start;
+}
+
 struct byte_ops;
 
 struct byte_alloc {
@@ -39,7 +47,8 @@ struct byte_ops {
 
 	/*
 	 * Add another piece; never merged with a neighbour, so that it can be taken back whole.
-	 * INVALID_PARAM: too small; MEMORY_OVERLAP: with another. Then nothing has changed.
+	 * INVALID_PARAM: too small, or above BYTE_ALLOC_TOP; MEMORY_OVERLAP: with another. Then
+	 * nothing has changed.
 	 */
 	enum alloc_result (*add_memory)(struct byte_alloc *a, void *start, size_t nbytes);
 
@@ -50,14 +59,14 @@ struct byte_ops {
 	void *(*alloc)(struct byte_alloc *a, size_t size, size_t align);
 
 	/*
-	 * Give back. Any pointer may be passed; misuse is found as the hardening
-	 * level says, nothing is changed and the kind of fault is returned.
+	 * Give back. Pre: layout_valid. Any pointer may be passed; misuse is found as the
+	 * hardening level says, nothing is changed and the kind of fault is returned.
 	 */
 	enum mm_fault_kind (*dealloc)(struct byte_alloc *a, void *p, size_t size, size_t align);
 
 	/*
-	 * Change the size where it is. True when p now holds new_size bytes;
-	 * false (nothing changed) when it would have to move.
+	 * Change the size where it is. Pre: layout_valid with either size. True when p now holds
+	 * new_size bytes; false (nothing changed) when it would have to move.
 	 */
 	bool (*resize)(struct byte_alloc *a, void *p, size_t old_size, size_t align,
 		       size_t new_size);
