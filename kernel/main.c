@@ -30,6 +30,7 @@ static void tree_open(const void *fdt_va, uint64_t fdt_pa)
 /* Of /cpus: the timebase, and what is said of the CPU that boots. */
 static void read_cpus(const struct fdt_node *cpus, struct arch_boot_info *info)
 {
+	struct fdt_value extensions;
 	uint64_t hwid, size;
 
 	fdt_get_u64(cpus, "timebase-frequency", &info->timebase_hz);
@@ -38,6 +39,9 @@ static void read_cpus(const struct fdt_node *cpus, struct arch_boot_info *info)
 			continue;
 		if (!info->timebase_hz)
 			fdt_get_u64(&n, "timebase-frequency", &info->timebase_hz);
+		extensions = fdt_get(&n, "riscv,isa-extensions");
+		info->riscv_extensions = (const char *)extensions.data;
+		info->riscv_extensions_size = extensions.len;
 		info->riscv_isa = fdt_get_str(&n, "riscv,isa", 0);
 		fdt_get_u32(&n, "riscv,cbom-block-size", &info->riscv_cbom_block_size);
 		return;

@@ -66,6 +66,14 @@ def noncoherent_tree():
     return dataclasses.replace(run, extra=own_tree(run, "noncoherent", (["/soc", "dma-noncoherent"],)))
 
 
+def isa_list_tree():
+    """The same, of a CPU whose extensions stand in the list only, which took the place of the string."""
+    run = cell("riscv64", cpu="rv64,svpbmt=true", disks=0, expect=(", svpbmt", "pool of .* KiB, not cached"))
+    return dataclasses.replace(run, extra=own_tree(
+        run, "isa-list", (["/soc", "dma-noncoherent"],), ("-d", ["/cpus/cpu@0", "riscv,isa"]),
+        ("-t", "s", ["/cpus/cpu@0", "riscv,isa-extensions", *"imafdc", "zicsr", "svpbmt"])))
+
+
 def narrow_tree():
     """The same, with RAM above 4 GiB that the disks do not reach: the pool must lie below."""
     run = cell("riscv64", cpu="rv64,svpbmt=true", mem="6G", expect=("pool of .* KiB, not cached",))
@@ -187,6 +195,7 @@ def cells():
     c["riscv64 Sv48"] = cell("riscv64", variant="-sv48")
     c["riscv64 svpbmt"] = cell("riscv64", cpu="rv64,svpbmt=true")
     c["riscv64 svpbmt, not coherent"] = noncoherent_tree
+    c["riscv64 svpbmt, in a list"] = isa_list_tree
     c["riscv64 svpbmt, 32 bits reach"] = narrow_tree
     c["riscv64 spike"] = cell("riscv64", machine="spike", mem="256M", disks=0, powers_off=False)
     c["riscv64 sifive_u"] = cell("riscv64", machine="sifive_u", smp=2, mem="256M", disks=0, powers_off=False)

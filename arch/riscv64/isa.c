@@ -13,9 +13,20 @@
 struct riscv_isa riscv_isa;
 bool riscv_has_instret;
 
+/* A list of names, each with its NUL. */
+static bool in_list(const char *list, size_t size, const char *name)
+{
+	for (const char *end; (end = memchr(list, '\0', size)); list = end + 1) {
+		if (!strcmp(list, name))
+			return true;
+		size -= (size_t)(end + 1 - list);
+	}
+	return false;
+}
+
 /* "rv64imafdc_zicsr_svpbmt1p0": multi-letter names stand behind an underscore, a version may
  * follow. */
-static bool names_extension(const char *isa, const char *name)
+static bool in_string(const char *isa, const char *name)
 {
 	size_t n = strlen(name);
 
@@ -27,6 +38,14 @@ static bool names_extension(const char *isa, const char *name)
 			return true;
 	}
 	return false;
+}
+
+/* The string is what older trees have; those with the list need not have it, nor keep it true. */
+static bool names_extension(const struct arch_boot_info *info, const char *name)
+{
+	if (info->riscv_extensions)
+		return in_list(info->riscv_extensions, info->riscv_extensions_size, name);
+	return info->riscv_isa && in_string(info->riscv_isa, name);
 }
 
 /* Read the image through a mapping that is not cached, above the window on the device tree. */
@@ -45,16 +64,14 @@ static bool svpbmt_works(void)
 
 void arch_set_boot_info(const struct arch_boot_info *info)
 {
-	const char *isa = info->riscv_isa ? info->riscv_isa : "";
-
 	riscv_isa.timebase_hz = info->timebase_hz;
 	riscv_isa.cbom_block_size = info->riscv_cbom_block_size;
 	riscv_has_instret = !riscv_probe_instret();
-	riscv_isa.sstc = names_extension(isa, "sstc") && !riscv_probe_stimecmp();
-	riscv_isa.zicbom = names_extension(isa, "zicbom") &&
+	riscv_isa.sstc = names_extension(info, "sstc") && !riscv_probe_stimecmp();
+	riscv_isa.zicbom = names_extension(info, "zicbom") &&
 			   mm_is_pow2(riscv_isa.cbom_block_size) &&
 			   !riscv_probe_cbo_flush(__rodata_start);
-	riscv_isa.svpbmt = names_extension(isa, "svpbmt"); /* arch_mmu_map looks at it */
+	riscv_isa.svpbmt = names_extension(info, "svpbmt"); /* arch_mmu_map looks at it */
 	riscv_isa.svpbmt = riscv_isa.svpbmt && svpbmt_works();
 }
 

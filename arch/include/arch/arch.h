@@ -82,6 +82,8 @@ uint64_t arch_boot_cpu_hwid(void);
 struct arch_boot_info {
 	uint64_t timebase_hz;		/* /cpus timebase-frequency; RISC-V */
 	const char *riscv_isa;		/* riscv,isa of the boot CPU */
+	const char *riscv_extensions;	/* riscv,isa-extensions: names, each with its NUL */
+	size_t riscv_extensions_size;	/* of them all */
 	const char *psci_method;	/* "hvc", "smc" */
 	uint32_t riscv_cbom_block_size; /* riscv,cbom-block-size of the boot CPU */
 };
