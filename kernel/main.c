@@ -141,6 +141,7 @@ void kernel_main(const void *fdt_va, uint64_t fdt_pa)
 	time_start();				 /* no alarm is set */
 	driver_probe_all(&tree, DRIVER_TIMER);	 /* before any device is waited for */
 	arch_irq_enable();
+	time_try();				/* does the timer's come? */
 	dma_setup();				/* what devices see of memory */
 	driver_probe_all(&tree, DRIVER_DEVICE); /* disks, power */
 	run_jobs();				/* self-tests, the disks, prompt or power off */

@@ -6,17 +6,19 @@
 #include <kernel/driver.h>
 #include <kernel/irq.h>
 #include <kernel/panic.h>
+#include <lib/string.h>
 
 #include "kernel.h"
 
-#define NS_PER_S 1000000000u
+#define NS_PER_S    1000000000u
+#define TRY_MS	    10u
+#define VIRTUAL_IRQ 2u /* of an Arm timer whose interrupts have no names */
 
 static uint64_t boot_ticks;
 static uint64_t interrupts;
 static void (*armed)(void);
 static uint64_t armed_at, wake_at; /* ns since boot; 0: none */
 static struct irq_action timer_action;
-static bool has_interrupt = !ARCH_TIMER_IN_TREE;
 
 static uint64_t ticks_to_ns(uint64_t ticks)
 {
@@ -75,12 +77,12 @@ void timer_wake_by(uint64_t at_ns)
 
 bool timer_can_wake(void)
 {
-	return has_interrupt;
+	return timer_interrupts() != 0;
 }
 
 uint64_t timer_interrupts(void)
 {
-	return interrupts;
+	return __atomic_load_n(&interrupts, __ATOMIC_RELAXED);
 }
 
 static void on_timer(void *ctx)
@@ -109,17 +111,23 @@ void kernel_irq(enum arch_irq_kind kind)
 		irq_handle_external();
 }
 
-/* AArch64: the timer is an interrupt of the controller; entry 2 of the node is the virtual timer.
- */
+static uint32_t virtual_irq(const struct fdt_node *node)
+{
+	const char *name;
+
+	if (!fdt_has(node, "interrupt-names"))
+		return VIRTUAL_IRQ;
+	for (uint32_t i = 0; (name = fdt_get_str(node, "interrupt-names", i)); i++)
+		if (!strcmp(name, "virt"))
+			return i;
+	return UINT32_MAX;
+}
+
+/* AArch64: the timer is an interrupt of the controller. Whether it comes, time_try finds out. */
 static int arm_timer_probe(const struct fdt_node *node)
 {
 	timer_action = (struct irq_action){.name = "timer", .handler = on_timer};
-	if (irq_request(node, 2, &timer_action) < 0) {
-		log_warn("timer: no interrupt; tests run without a hang limit");
-		return -1;
-	}
-	has_interrupt = true;
-	return 0;
+	return irq_request(node, virtual_irq(node), &timer_action);
 }
 
 static const char *const arm_timer_names[] = {"arm,armv8-timer", NULL};
@@ -141,4 +149,18 @@ void time_start(void)
 	if (!arch_time_hz())
 		panic("time: nothing says how fast the counter counts");
 	arch_timer_set(UINT64_MAX);
+}
+
+/* A deadline that is over: the interrupt comes at once or never. */
+void time_try(void)
+{
+	uint64_t end = time_after_ms(TRY_MS);
+
+	timer_wake_by(1);
+	while (!timer_can_wake() && time_ns() < end)
+		arch_relax();
+	if (timer_can_wake())
+		return;
+	timer_wake_by(0);
+	log_warn("timer: no interrupt; tests run without a hang limit");
 }

@@ -128,9 +128,36 @@ def small_slot(arch):
 
 def no_timer():
     """A machine that does not say where its timer's interrupt is: nothing ends a sleep, so disks are polled."""
-    run = cell("aarch64")
+    run = cell("aarch64", expect=("timer: no interrupt",))
     return dataclasses.replace(run, extra=own_tree(
         run, "no-timer", ("-t", "s", ["/timer", "compatible", "none"])))
+
+
+# Interrupts of the timer's node in QEMU's tree: the cells of each, and the name that the binding has for it.
+TIMER_IRQS = {"sec-phys": (1, 13, 260), "phys": (1, 14, 260), "virt": (1, 11, 260), "hyp-phys": (1, 10, 260)}
+
+
+def timer_tree(run, name, order, names=(), **wrong):
+    """The timer's interrupts in another order, with other names, or other cells."""
+    cells = [str(c) for irq in order for c in wrong.get(irq, TIMER_IRQS[irq])]
+    changes = [("-t", "u", ["/timer", "interrupts", *cells])]
+    if names:
+        changes.append(("-t", "s", ["/timer", "interrupt-names", *names]))
+    return dataclasses.replace(run, extra=own_tree(run, name, *changes))
+
+
+def timer_names():
+    """A machine whose virtual timer is not the third of the node, but named."""
+    order = ("phys", "virt", "hyp-phys")
+    return timer_tree(cell("aarch64", expect=(r"^ok \d+ kernel/timer_wakes_when_asked # \d+ us",)),
+                      "timer-names", order, order)
+
+
+def wrong_timer():
+    """A machine that is wrong about its timer's interrupt: no sleep relies on it, that of the prompt neither."""
+    run = cell("aarch64", append="prompt test=lib/*", prompt=b"mica> ", answer=b"irq\rpoweroff\r",
+               expect=("timer: no interrupt", "timer: 0, spurious: 0"))
+    return timer_tree(run, "wrong-timer", TIMER_IRQS, virt=(1, 5, 260))
 
 
 # What a person types at the prompt, with an error of each kind, and what must come of it.
@@ -202,6 +229,8 @@ def cells():
     for cpu in ("cortex-a57", "cortex-a72", "max"):
         c["aarch64 " + cpu] = cell("aarch64", cpu=cpu)
     c["aarch64 no timer"] = no_timer
+    c["aarch64 wrong timer"] = wrong_timer
+    c["aarch64 named timers"] = timer_names
     c["aarch64 GICv3"] = cell("aarch64", machine="virt,gic-version=3")
     c["aarch64 EL3 GICv3"] = cell(
         "aarch64", machine="virt,secure=on,gic-version=3", kernel=False, powers_off=False,

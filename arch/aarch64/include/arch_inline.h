@@ -8,7 +8,6 @@
 #include <stdint.h>
 
 #define ARCH_DMA_COHERENT_BY_DEFAULT false
-#define ARCH_TIMER_IN_TREE	     true
 
 /* What belongs to one CPU; TPIDR_EL1 points to it. vectors.S knows the offsets (regs.h). */
 struct arch_cpu {

@@ -49,7 +49,6 @@ struct arch_regs;
  *		one device access of that width, not ordered against others
  *
  * ARCH_DMA_COHERENT_BY_DEFAULT		devices see the CPU's caches where the tree says nothing
- * ARCH_TIMER_IN_TREE			the timer's interrupt is one of a controller, and the tree says which
  * const void *arch_frame_pointer(void);	of the caller, for a backtrace
  */
 /* clang-format on */

@@ -11,7 +11,6 @@
 #include <stdint.h>
 
 #define ARCH_DMA_COHERENT_BY_DEFAULT true
-#define ARCH_TIMER_IN_TREE	     false
 
 #define RISCV_SSTATUS_SIE 2ul
 

@@ -12,6 +12,10 @@ void time_init(void);
 /* No alarm is set. Panics when it is not known how fast the counter counts. */
 void time_start(void);
 
+/* Let one timer interrupt come, as trees are wrong about it at times; says so if it does not.
+ * Interrupts are on. */
+void time_try(void);
+
 /* Nanoseconds since boot; 0 as long as it is not known how fast the counter counts. */
 uint64_t time_ns(void);
 
@@ -32,7 +36,7 @@ void timer_arm(uint64_t at_ns, void (*fn)(void));
  */
 void timer_wake_by(uint64_t at_ns);
 
-/* Does it? Where the machine has no timer interrupt one must not wait, but look again and again. */
+/* Does it? Where no timer interrupt ever came one must not wait, but look again and again. */
 bool timer_can_wake(void);
 
 /* How many timer interrupts came. */

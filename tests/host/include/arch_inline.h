@@ -7,7 +7,6 @@
 #include <stdint.h>
 
 #define ARCH_DMA_COHERENT_BY_DEFAULT true
-#define ARCH_TIMER_IN_TREE	     false
 
 static inline unsigned long arch_irq_save(void)
 {
