@@ -60,6 +60,14 @@ def own_tree(run, name, *changes):
     return ("-dtb", tree)
 
 
+def icicle_kit():
+    """A board for which QEMU makes no tree."""
+    tree = "build/icicle-kit.dtb"
+    subprocess.run(["dtc", "-q", "-O", "dtb", "-o", tree, "tests/dts/icicle-kit.dts"], check=True)
+    return cell("riscv64", machine="microchip-icicle-kit", smp=5, mem="2G", disks=0, powers_off=False,
+                extra=("-dtb", tree), expect=(r"^ok \d+ kernel/irq_storm # \d+ us",))
+
+
 def noncoherent_tree():
     """A machine whose devices do not see the caches. QEMU has none, so the property is put in."""
     run = cell("riscv64", cpu="rv64,svpbmt=true", disks=0, expect=("pool of .* KiB, not cached",))
@@ -226,6 +234,7 @@ def cells():
     c["riscv64 svpbmt, 32 bits reach"] = narrow_tree
     c["riscv64 spike"] = cell("riscv64", machine="spike", mem="256M", disks=0, powers_off=False)
     c["riscv64 sifive_u"] = cell("riscv64", machine="sifive_u", smp=2, mem="256M", disks=0, powers_off=False)
+    c["riscv64 microchip-icicle-kit"] = icicle_kit
     for cpu in ("cortex-a57", "cortex-a72", "max"):
         c["aarch64 " + cpu] = cell("aarch64", cpu=cpu)
     c["aarch64 no timer"] = no_timer

@@ -85,7 +85,7 @@ def make_disks(run, where):
 def command(run, disks, prompt=False):
     args = ["qemu-system-" + run.arch, "-M", run.machine or MACHINE[run.arch], "-m", run.mem, "-smp", str(run.smp),
             "-nographic", "-net", "none"]
-    if run.cpu or not run.machine.startswith(("sifive", "xlnx")):
+    if run.cpu or not run.machine.startswith(("sifive", "microchip", "xlnx")):
         args += ["-cpu", run.cpu or CPU[run.arch]]
     if run.kernel:
         image = os.path.join(run.dir, "mica.elf" if run.elf else "mica.bin")

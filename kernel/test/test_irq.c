@@ -9,23 +9,24 @@
 #define WAIT_MS 2000u
 
 /* Where a line that says "there is room" can be had, and how. */
-static const struct {
+static const struct uart {
 	const char *compatible;
-	uint32_t reg, value; /* enables it; 0 disables it */
-	bool wide;
+	size_t reg;
+	uint32_t value; /* enables it; 0 disables it */
+	uint32_t width; /* of an access in bytes, unless the tree says */
 } uarts[] = {
-	{"ns16550a", 1, 0x02, false},
-	{"arm,pl011", 0x38, 0x20, true},
+	{"ns16550a", 1, 0x02, 1},
+	{"arm,pl011", 0x38, 0x20, 4},
 };
 
-static void set(volatile uint8_t *regs, size_t i, bool on)
+static void set(volatile uint8_t *regs, const struct uart *u, bool on)
 {
-	uint32_t value = on ? uarts[i].value : 0;
+	uint32_t value = on ? u->value : 0;
 
-	if (uarts[i].wide)
-		arch_write32(regs + uarts[i].reg, value);
+	if (u->width == 4)
+		arch_write32(regs + u->reg, value);
 	else
-		arch_write8(regs + uarts[i].reg, (uint8_t)value);
+		arch_write8(regs + u->reg, (uint8_t)value);
 }
 
 /* It does nothing about the device. */
@@ -34,17 +35,27 @@ static void ignore(void *ctx)
 	++*(volatile unsigned int *)ctx;
 }
 
+static const struct uart *uart_of(const struct fdt_node *node)
+{
+	for (size_t i = 0; i < sizeof(uarts) / sizeof(uarts[0]); i++)
+		if (fdt_compatible(node, uarts[i].compatible))
+			return &uarts[i];
+	return NULL;
+}
+
 /* The UART of the console; false: it is none of those that are known here. */
-static bool find_uart(struct fdt_node *node, size_t *i)
+static bool find_uart(struct fdt_node *node, struct uart *u)
 {
 	const char *options;
+	uint32_t shift = 0;
 
-	if (fdt_stdout(kernel_fdt(), node, &options) < 0)
+	if (fdt_stdout(kernel_fdt(), node, &options) < 0 || !uart_of(node))
 		return false;
-	for (*i = 0; *i < sizeof(uarts) / sizeof(uarts[0]); ++*i)
-		if (fdt_compatible(node, uarts[*i].compatible))
-			return true;
-	return false;
+	*u = *uart_of(node);
+	fdt_get_u32(node, "reg-io-width", &u->width);
+	fdt_get_u32(node, "reg-shift", &shift);
+	u->reg <<= shift & 7;
+	return true;
 }
 
 SELFTEST(kernel, irq_storm)
@@ -56,9 +67,9 @@ SELFTEST(kernel, irq_storm)
 	uint64_t size, end;
 	phys_addr_t base;
 	unsigned int then;
-	size_t i;
+	struct uart uart;
 
-	if (!find_uart(&node, &i)) {
+	if (!find_uart(&node, &uart)) {
 		selftest_skip("no UART whose interrupt would not end");
 		return;
 	}
@@ -70,7 +81,7 @@ SELFTEST(kernel, irq_storm)
 		return;
 	}
 	end = time_after_ms(WAIT_MS);
-	set(regs, i, true);
+	set(regs, &uart, true);
 	while (!came && time_ns() < end)
 		arch_relax();
 	/* That we are here means that it has ended; and it does not begin again. (QEMU's PLIC tells
@@ -78,7 +89,7 @@ SELFTEST(kernel, irq_storm)
 	then = came;
 	for (end = time_after_ms(10); time_ns() < end;)
 		arch_relax();
-	set(regs, i, false);
+	set(regs, &uart, false);
 	irq_release(&action);
 	CHECK(then && came == then);
 }
