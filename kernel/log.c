@@ -136,7 +136,7 @@ int console_getc(void)
 		if (ch >= 0)
 			return ch;
 	}
-	return -1;
+	return firmware_shows ? arch_early_getc() : -1;
 }
 
 static void use_firmware(void)

@@ -232,7 +232,8 @@ def cells():
     c["riscv64 svpbmt, not coherent"] = noncoherent_tree
     c["riscv64 svpbmt, in a list"] = isa_list_tree
     c["riscv64 svpbmt, 32 bits reach"] = narrow_tree
-    c["riscv64 spike"] = cell("riscv64", machine="spike", mem="256M", disks=0, powers_off=False)
+    c["riscv64 spike"] = cell("riscv64", machine="spike", mem="256M", disks=0, powers_off=False, append="prompt",
+                              prompt=b"mica> ", answer=b"mem\rpoweroff\r", patient=True, expect=("RAM .* KiB",))
     c["riscv64 sifive_u"] = cell("riscv64", machine="sifive_u", smp=2, mem="256M", disks=0, powers_off=False)
     c["riscv64 microchip-icicle-kit"] = icicle_kit
     for cpu in ("cortex-a57", "cortex-a72", "max"):

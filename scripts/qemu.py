@@ -35,6 +35,7 @@ class Run:
     extra: tuple = ()
     prompt: bytes = b""  # what the firmware asks, and what a person would type then
     answer: bytes = b""
+    patient: bool = False  # the console loses what is typed before the character in front of it is shown
     panics: str = ""  # a regular expression: it must panic with such text, and nothing else is judged
     expect: tuple = ()  # regular expressions that the output must match besides
     zero_disks: tuple = ()  # (size, block) in bytes: disks that read as zeroes; what is no whole block cannot be read
@@ -183,8 +184,20 @@ def totals(text):
 LAST_LINE = re.compile(rb"^mica: power off, status \d+\r?$", re.M)
 
 
-def execute(args, timeout, prompt=b"", answer=b"", powers_off=True):
-    """(exit status or None after the timeout, output). Types the answer when the prompt has come."""
+def typing(run):
+    """[(what the machine shows, what is typed then)]."""
+    if not run.patient:
+        return [(run.prompt, run.answer)] if run.prompt else []
+    steps, line = [], b""
+    for c in run.answer:
+        steps.append((run.prompt + line, bytes([c])))
+        line = b"" if c == ord("\r") else line + bytes([c])
+    return steps
+
+
+def execute(args, timeout, steps=(), powers_off=True):
+    """(exit status or None after the timeout, output). Types as typing() says."""
+    steps, seen = list(steps), 0
     with subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as p:
         timer = threading.Timer(timeout, p.kill)
         timer.start()
@@ -192,10 +205,10 @@ def execute(args, timeout, prompt=b"", answer=b"", powers_off=True):
         stopped = False
         while chunk := os.read(p.stdout.fileno(), 65536):
             out += chunk
-            if prompt and prompt in out:
-                p.stdin.write(answer)
+            if steps and steps[0][0] in out[seen:]:
+                p.stdin.write(steps.pop(0)[1])
                 p.stdin.flush()
-                prompt = b""
+                seen = len(out)
             if not powers_off and LAST_LINE.search(out[-4096:]):
                 stopped = True
                 p.kill()
@@ -211,7 +224,7 @@ def boot(run):
     with tempfile.TemporaryDirectory(prefix="mica.") as where:
         disks = make_disks(run, where)
         before = [open(d[0], "rb").read() for d in disks]
-        status, text = execute(command(run, disks), run.timeout, run.prompt, run.answer, run.powers_off)
+        status, text = execute(command(run, disks), run.timeout, typing(run), run.powers_off)
         if status is None:
             return "no end after %g s" % run.timeout, text
         return judge(run, text, status, disks, before), text

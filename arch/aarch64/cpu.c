@@ -28,6 +28,11 @@ void arch_early_puts(const char *s)
 	(void)s;
 }
 
+int arch_early_getc(void)
+{
+	return -1;
+}
+
 uint64_t arch_boot_cpu_hwid(void)
 {
 	return sysreg_read(mpidr_el1) & MPIDR_AFFINITY;

@@ -12,6 +12,7 @@
 enum {
 	EXT_LEGACY_SET_TIMER = 0x0,
 	EXT_LEGACY_PUTCHAR = 0x1,
+	EXT_LEGACY_GETCHAR = 0x2,
 	EXT_LEGACY_SHUTDOWN = 0x8,
 	EXT_BASE = 0x10,
 	EXT_CONSOLE = 0x4442434e, /* "DBCN" */
@@ -24,6 +25,7 @@ enum {
 	BASE_IMPLEMENTATION = 1,
 	BASE_VERSION = 2,
 	BASE_PROBE = 3,
+	CONSOLE_READ = 1,
 	CONSOLE_WRITE_BYTE = 2,
 	FENCE_SFENCE_VMA = 1,
 	RESET_SHUTDOWN = 0,
@@ -49,6 +51,18 @@ void arch_early_puts(const char *s)
 		else
 			sbi_call(EXT_LEGACY_PUTCHAR, 0, (uint8_t)*s, 0, 0, 0);
 	}
+}
+
+int arch_early_getc(void)
+{
+	static volatile uint8_t typed; /* the firmware writes it */
+	uint64_t pa = arch_virt_to_phys((const void *)&typed);
+	struct sbi_result r;
+
+	if (!has_extension(EXT_CONSOLE))
+		return (int)sbi_call(EXT_LEGACY_GETCHAR, 0, 0, 0, 0, 0).error;
+	r = sbi_call(EXT_CONSOLE, CONSOLE_READ, sizeof(typed), pa, 0, 0);
+	return !r.error && r.value == sizeof(typed) ? typed : -1;
 }
 
 void sbi_set_timer(uint64_t deadline)

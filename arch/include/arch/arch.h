@@ -67,6 +67,8 @@ __attribute__((noreturn)) void kernel_main(const void *fdt, uint64_t fdt_pa);
  * none: nothing). Any context.
  */
 void arch_early_puts(const char *s);
+/* A character that was typed there; negative: none. Not early. */
+int arch_early_getc(void);
 
 /* --- CPU -------------------------------------------------------------------
  * What the port found out at boot, for one line of log ("Sv48, svpbmt", "EL1, GICv3 sysregs").
