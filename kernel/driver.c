@@ -13,6 +13,7 @@ extern const struct driver __start_drivers[], __stop_drivers[];
  * remembered. A machine with more of them than fit is walked again for each stage.
  */
 #define MAX_FOUND 64u
+#define NO_NODE	  UINT32_MAX /* the id of none */
 
 static struct {
 	const struct driver *driver;
@@ -47,13 +48,6 @@ static const struct driver *driver_of(const struct fdt_node *n)
 	return d && fdt_enabled(n) ? d : NULL;
 }
 
-bool driver_is_console(const struct fdt_node *n)
-{
-	const struct driver *d = driver_of(n);
-
-	return d && d->stage == DRIVER_CONSOLE;
-}
-
 static void scan(const struct fdt *fdt)
 {
 	scanned = all_found = true;
@@ -71,27 +65,49 @@ static void scan(const struct fdt *fdt)
 	}
 }
 
-static void probe_by_walk(const struct fdt *fdt, enum driver_stage stage)
+static void probe_by_walk(const struct fdt *fdt, enum driver_stage stage, uint32_t but)
 {
 	for (struct fdt_node n = fdt_root(fdt); n.fdt; fdt_next(&n)) {
 		const struct driver *d = driver_of(&n);
 
-		if (d && d->stage == stage)
+		if (d && d->stage == stage && fdt_id(&n) != but)
 			d->probe(&n);
 	}
 }
 
-void driver_probe_all(const struct fdt *fdt, enum driver_stage stage)
+/* All nodes of a stage but the one of that id. */
+static void probe_others(const struct fdt *fdt, enum driver_stage stage, uint32_t but)
 {
 	if (!scanned)
 		scan(fdt);
 	if (!all_found) {
-		probe_by_walk(fdt, stage);
+		probe_by_walk(fdt, stage, but);
 		return;
 	}
 	for (unsigned int i = 0; i < nfound; i++)
-		if (found[i].driver->stage == stage)
+		if (found[i].driver->stage == stage && fdt_id(&found[i].node) != but)
 			found[i].driver->probe(&found[i].node);
+}
+
+void driver_probe_all(const struct fdt *fdt, enum driver_stage stage)
+{
+	probe_others(fdt, stage, NO_NODE);
+}
+
+void driver_probe_console(const struct fdt *fdt)
+{
+	const struct driver *d;
+	struct fdt_node named;
+	const char *options;
+	uint32_t tried = NO_NODE;
+
+	if (fdt_stdout(fdt, &named, &options) == 0) {
+		d = driver_of(&named);
+		tried = fdt_id(&named);
+		if (d && d->stage == DRIVER_CONSOLE && d->probe(&named) == 0)
+			return;
+	}
+	probe_others(fdt, DRIVER_CONSOLE, tried);
 }
 
 /* --- Device registers ------------------------------------------------------ */

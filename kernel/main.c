@@ -128,13 +128,13 @@ static __attribute__((noreturn)) void run_jobs(void)
 
 void kernel_main(const void *fdt_va, uint64_t fdt_pa)
 {
-	time_init();				 /* which begins */
-	arch_trap_init();			 /* from here on a fault is reported */
-	tree_open(fdt_va, fdt_pa);		 /* check the device tree, once */
-	pass_boot_info();			 /* timebase, ISA, PSCI method */
-	memory_init_tables(fdt_pa);		 /* final page table: image and tree */
-	driver_probe_all(&tree, DRIVER_CONSOLE); /* the log becomes visible */
-	log_consoles_probed();			 /* or is shown by the firmware */
+	time_init();		     /* which begins */
+	arch_trap_init();	     /* from here on a fault is reported */
+	tree_open(fdt_va, fdt_pa);   /* check the device tree, once */
+	pass_boot_info();	     /* timebase, ISA, PSCI method */
+	memory_init_tables(fdt_pa);  /* final page table: image and tree */
+	driver_probe_console(&tree); /* the log becomes visible */
+	log_consoles_probed();	     /* or is shown by the firmware */
 	say_hello();
 	memory_init(fdt_pa);			 /* linear map, global allocator */
 	driver_probe_all(&tree, DRIVER_IRQCHIP); /* interrupt controllers */

@@ -74,6 +74,16 @@ def edit_stdout(path):
     fdtput(path, "-ts", "/chosen", "stdout-path", "/cpus")
 
 
+def edit_unusable(path):
+    """The console again, in front of the real one, but with too few registers."""
+    name, base = ("ns16550a", 0x10000000) if "riscv" in path else ("arm,pl011", 0x9000000)
+    node = "/console@%x" % base
+    subprocess.run(["fdtput", "-cp", path, node], check=True)
+    fdtput(path, "-ts", node, "compatible", name)
+    fdtput(path, "-tx", node, "reg", "0", hex(base), "0", "4")
+    fdtput(path, "-ts", "/chosen", "stdout-path", node)
+
+
 def edit_timebase(path):
     fdtput(path, "-d", "/cpus", "timebase-frequency")
     reserve(path, (ram_base(path), 0x80000))  # the firmware, which is not asked
@@ -86,10 +96,10 @@ def edit_usable(path):
 
 EDITS = {"truncated": edit_truncated, "bad magic": edit_magic, "no memory node": edit_no_memory,
          "16 KiB of memory": edit_tiny, "overlapping reserved regions": edit_overlapping,
-         "console that is none": edit_stdout, "no counter rate": edit_timebase, "image not in memory": edit_usable}
+         "console that is none": edit_stdout, "console without registers": edit_unusable, "no counter rate": edit_timebase, "image not in memory": edit_usable}
 
 # Trees that the firmware takes, and adds its own reservation to.
-THROUGH_FIRMWARE = ("overlapping reserved regions", "console that is none", "image not in memory")
+THROUGH_FIRMWARE = ("overlapping reserved regions", "console that is none", "console without registers", "image not in memory")
 
 
 def cases():
@@ -103,6 +113,7 @@ def cases():
                              ("16 KiB of memory", "memory: "),
                              ("overlapping reserved regions", "power off, status 0"),
                              ("console that is none", "power off, status 0"),
+                             ("console without registers", "console@.*: registers (?s:.*)power off, status 0"),
                              ("image not in memory", "power off, status 0")):
             c["%s tree: %s" % (arch, edit)] = Case(arch, edit, expect)
     c["riscv64 tree: no counter rate"] = Case("riscv64", "no counter rate", "time: nothing says")

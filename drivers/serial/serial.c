@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Serial consoles are found before there is memory to allocate, so each driver
- * has one static port, and the tree decides which node gets it: the one that
- * stdout-path names, or the first one when there is no such path.
+ * has one static port, which the first node gets that it is offered
+ * (driver_probe_console).
  *
  * The line settings are the firmware's: a kernel that does not know the input
  * clock cannot improve on them.
@@ -14,26 +14,20 @@
 /* At 9600 baud a character takes 1 ms, which is fewer device accesses than this. */
 #define PATIENCE 1000000u
 
-static bool is_console(const struct fdt_node *node)
-{
-	struct fdt_node out;
-	const char *options;
-
-	/* A path to what is no serial line of ours is as good as none. */
-	return fdt_stdout(node->fdt, &out, &options) < 0 || !driver_is_console(&out) ||
-	       fdt_id(&out) == fdt_id(node);
-}
-
 int serial_open(struct serial_port *p, const struct fdt_node *node, uint64_t nbytes)
 {
+	uint32_t offset = 0;
 	phys_addr_t base;
 	uint64_t size;
 
-	if (p->regs || !is_console(node))
+	if (p->regs)
 		return -1;
-	if (fdt_reg(node, 0, &base, &size) < 0 || size < nbytes)
+	fdt_get_u32(node, "reg-offset", &offset);
+	if (fdt_reg(node, 0, &base, &size) < 0 || size < offset + nbytes) {
+		log_error("%s: registers missing, or too few", fdt_name(node));
 		return -1;
-	p->regs = (volatile uint8_t *)io_map(base, nbytes);
+	}
+	p->regs = (volatile uint8_t *)io_map((phys_addr_t){base.value + offset}, nbytes);
 	return p->regs ? 0 : -1;
 }
 

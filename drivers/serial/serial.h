@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What all serial consoles share: which node is the console, line ends, and a line that is stuck.
- */
+/* What all serial consoles share: registers, line ends, and a line that is stuck. */
 #ifndef SERIAL_SERIAL_H
 #define SERIAL_SERIAL_H
 
@@ -9,9 +8,9 @@
 struct serial_port {
 	struct console console;
 	volatile uint8_t *regs;
-	unsigned int reg_shift; /* registers are 1 << reg_shift bytes apart, where that varies */
-	bool wide;		/* registers want 32-bit accesses, where that varies */
-	bool stuck;		/* the last character did not go out in time */
+	unsigned int reg_shift;	   /* registers are 1 << reg_shift bytes apart, where that varies */
+	unsigned int access_shift; /* they are read and written 1 << access_shift bytes at a time */
+	bool stuck;		   /* the last character did not go out in time */
 
 	/* Set by the driver before serial_start. */
 	bool (*put)(struct serial_port *p, uint8_t c); /* false: no room at the moment */
@@ -19,8 +18,8 @@ struct serial_port {
 };
 
 /*
- * Map the registers of a node, at least nbytes of them. Negative: the tree names
- * another node as its console, this one has no registers, or the port is in use.
+ * Map nbytes of a node's registers. Negative: it has not so many, which is logged, or
+ * the port is in use.
  */
 int serial_open(struct serial_port *p, const struct fdt_node *node, uint64_t nbytes);
 

@@ -19,14 +19,16 @@ static const struct uart {
 	{"arm,pl011", 0x38, 0x20, 4},
 };
 
-static void set(volatile uint8_t *regs, const struct uart *u, bool on)
+static void set(volatile uint8_t *reg, const struct uart *u, bool on)
 {
 	uint32_t value = on ? u->value : 0;
 
 	if (u->width == 4)
-		arch_write32(regs + u->reg, value);
+		arch_write32(reg, value);
+	else if (u->width == 2)
+		arch_write16(reg, (uint16_t)value);
 	else
-		arch_write8(regs + u->reg, (uint8_t)value);
+		arch_write8(reg, (uint8_t)value);
 }
 
 /* It does nothing about the device. */
@@ -47,14 +49,15 @@ static const struct uart *uart_of(const struct fdt_node *node)
 static bool find_uart(struct fdt_node *node, struct uart *u)
 {
 	const char *options;
-	uint32_t shift = 0;
+	uint32_t shift = 0, offset = 0;
 
 	if (fdt_stdout(kernel_fdt(), node, &options) < 0 || !uart_of(node))
 		return false;
 	*u = *uart_of(node);
 	fdt_get_u32(node, "reg-io-width", &u->width);
 	fdt_get_u32(node, "reg-shift", &shift);
-	u->reg <<= shift & 7;
+	fdt_get_u32(node, "reg-offset", &offset);
+	u->reg = offset + (u->reg << (shift & 7));
 	return true;
 }
 
@@ -63,7 +66,7 @@ SELFTEST(kernel, irq_storm)
 	volatile unsigned int came = 0;
 	struct irq_action action = {.name = "storm", .handler = ignore, .ctx = (void *)&came};
 	struct fdt_node node;
-	volatile uint8_t *regs;
+	volatile uint8_t *reg;
 	uint64_t size, end;
 	phys_addr_t base;
 	unsigned int then;
@@ -74,14 +77,15 @@ SELFTEST(kernel, irq_storm)
 		return;
 	}
 	CHECK(!fdt_reg(&node, 0, &base, &size));
-	regs = (volatile uint8_t *)io_map(base, (size_t)size);
-	CHECK(regs);
+	base.value += uart.reg;
+	reg = (volatile uint8_t *)io_map(base, uart.width);
+	CHECK(reg);
 	if (irq_request(&node, 0, &action) < 0) {
 		selftest_skip("the UART's interrupt cannot be had");
 		return;
 	}
 	end = time_after_ms(WAIT_MS);
-	set(regs, &uart, true);
+	set(reg, &uart, true);
 	while (!came && time_ns() < end)
 		arch_relax();
 	/* That we are here means that it has ended; and it does not begin again. (QEMU's PLIC tells
@@ -89,7 +93,7 @@ SELFTEST(kernel, irq_storm)
 	then = came;
 	for (end = time_after_ms(10); time_ns() < end;)
 		arch_relax();
-	set(regs, &uart, false);
+	set(reg, &uart, false);
 	irq_release(&action);
 	CHECK(then && came == then);
 }

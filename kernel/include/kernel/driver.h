@@ -31,8 +31,8 @@ struct driver {
 
 void driver_probe_all(const struct fdt *fdt, enum driver_stage stage);
 
-/* The node is enabled and has a driver of that stage. */
-bool driver_is_console(const struct fdt_node *node);
+/* The console that stdout-path names; when it names none, or one that no driver can use, all. */
+void driver_probe_console(const struct fdt *fdt);
 
 /* The tree that the kernel booted with. */
 const struct fdt *kernel_fdt(void);
