@@ -6,6 +6,7 @@
  */
 #include <drivers/blk.h>
 #include <kernel/log.h>
+#include <lib/format.h>
 #include <lib/sha256.h>
 #include <lib/string.h>
 #include <mm/global.h>
@@ -45,6 +46,7 @@ static bool print_text(const char *kind, const uint8_t *text, size_t n)
 	memcpy(label, text, n);
 	for (size_t i = n; i && (label[i - 1] == ' ' || !label[i - 1]); i--)
 		label[i - 1] = '\0';
+	make_printable(label);
 	log_info("  %s, label \"%s\"", kind, label);
 	return true;
 }

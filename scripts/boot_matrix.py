@@ -226,7 +226,7 @@ def cells():
         c[arch + " lost interrupts"] = functools.partial(lost_irq, arch)
         c[arch + " nexus"] = functools.partial(nexus, arch)
         c[arch + " small slot"] = functools.partial(small_slot, arch)
-        c[arch + " one disk"] = cell(arch, disks=1)
+        c[arch + " one disk"] = cell(arch, disks=1, label="mica\x1b[", expect=(r'label "mica\?\["',))
         c[arch + " three disks"] = cell(arch, disks=3)
         c[arch + " odd disks"] = odd_disks(arch)
         c[arch + " initrd"] = cell(arch, extra=initrd())

@@ -15,6 +15,7 @@ import argparse, dataclasses, hashlib, os, re, shutil, struct, subprocess, sys, 
 MACHINE = {"riscv64": "virt", "aarch64": "virt"}
 CPU = {"riscv64": "rv64", "aarch64": "cortex-a53"}
 SCRATCH_ID = "mica-scratch"
+LABEL = "mica"
 DISK_BYTES = 8 << 20
 SCRATCH_BYTES = 1 << 20
 SELFTEST_BYTES = 24  # sizeof(struct selftest)
@@ -27,6 +28,7 @@ class Run:
     mem: str = "512M"
     smp: int = 1
     disks: int = 2
+    label: str = LABEL  # of the file system on the first
     cpu: str = ""
     machine: str = ""
     append: str = ""
@@ -43,7 +45,7 @@ class Run:
     kernel: bool = True  # False: something else in `extra` loads it
 
 
-def make_fs_disk(path):
+def make_fs_disk(path, label):
     """A real ext4 file system with files of known content, made by mkfs.ext4."""
     with tempfile.TemporaryDirectory() as root:
         for i in range(8):
@@ -52,25 +54,25 @@ def make_fs_disk(path):
         with open(path + ".tmp", "wb") as f:
             f.truncate(DISK_BYTES)
         env = dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin")
-        subprocess.run(["mkfs.ext4", "-q", "-F", "-L", "mica", "-d", root, path + ".tmp"], check=True, env=env)
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-L", label, "-d", root, path + ".tmp"], check=True, env=env)
     os.replace(path + ".tmp", path)
 
 
 master_lock = threading.Lock()
 
 
-def master_disk():
-    path = os.path.join("build", "disk.img")
+def master_disk(label):
+    path = os.path.join("build", "disk%s.img" % ("" if label == LABEL else "-" + label.encode().hex()))
     with master_lock:
         if not os.path.exists(path):
             os.makedirs("build", exist_ok=True)
-            make_fs_disk(path)
+            make_fs_disk(path, label)
     return path
 
 
 def make_disks(run, where):
     """Disk 0 is the file system, disk 1 the scratch disk, further ones are read-only copies."""
-    master = master_disk()
+    master = master_disk(run.label)
     disks = []
     for i in range(run.disks):
         path = os.path.join(where, "disk%d.img" % i)

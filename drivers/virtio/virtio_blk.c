@@ -28,6 +28,7 @@
 #include <arch/arch.h>
 #include <kernel/log.h>
 #include <kernel/time.h>
+#include <lib/format.h>
 #include <lib/string.h>
 #include <mm/global.h>
 
@@ -500,9 +501,7 @@ static void read_id(struct virtio_blk *b)
 	if (request(b, T_GET_ID, 0, ID_SIZE) != BLK_OK)
 		return;
 	memcpy(b->blk.id, b->data.cpu_addr, ID_SIZE);
-	for (size_t i = 0; i < ID_SIZE && b->blk.id[i]; i++)
-		if (b->blk.id[i] < ' ' || b->blk.id[i] > '~')
-			b->blk.id[i] = '?';
+	make_printable(b->blk.id);
 }
 
 static int alloc_buffers(struct virtio_blk *b)

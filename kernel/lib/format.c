@@ -225,6 +225,13 @@ bool parse_number(const char *s, uint64_t *out)
 	return true;
 }
 
+void make_printable(char *s)
+{
+	for (; *s; s++)
+		if (*s < ' ' || *s > '~')
+			*s = '?';
+}
+
 bool glob_match(const char *glob, const char *s)
 {
 	const char *star = NULL, *resume = NULL;

@@ -44,6 +44,14 @@ SELFTEST(lib, parse_number)
 	CHECK(v == 5);
 }
 
+SELFTEST(lib, make_printable)
+{
+	char s[] = "a ~\x1b[2J\x7f\xff";
+
+	make_printable(s);
+	CHECK(!strcmp(s, "a ~?[2J??"));
+}
+
 SELFTEST(lib, glob)
 {
 	CHECK(glob_match("mm/*", "mm/page") && !glob_match("mm/*", "dma/page"));

@@ -20,6 +20,9 @@ size_t format_buf(char *buf, size_t size, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 size_t format_vbuf(char *buf, size_t size, const char *fmt, va_list ap);
 
+/* Text of a device, for a terminal: what is not printable ASCII becomes '?'. */
+void make_printable(char *s);
+
 /* A number in C notation (0x for hexadecimal), the whole string. False: *out untouched. */
 bool parse_number(const char *s, uint64_t *out);
 
