@@ -184,11 +184,19 @@ COMMAND(dt, "dt", "", "the device tree", cmd_dt);
 
 static int cmd_panic(int argc, char **argv)
 {
-	(void)argc;
-	(void)argv;
-	panic("asked for at the prompt");
+	uint64_t va;
+
+	if (argc == 1)
+		panic("asked for at the prompt");
+	if (argc > 3 || !parse_number(argv[1], &va) || (argc == 3 && strcmp(argv[2], "x")))
+		return -1;
+	if (argc == 3)
+		((void (*)(void))va)();
+	else
+		arch_read8((const volatile void *)va);
+	return 0;
 }
-COMMAND(panic, "panic", "", "panic, with a backtrace", cmd_panic);
+COMMAND(panic, "panic", "[ADDR [x]]", "panic, or read (execute) what may not be", cmd_panic);
 
 static int cmd_reboot(int argc, char **argv)
 {

@@ -8,12 +8,14 @@
 
 static const char *region_of(uintptr_t va)
 {
-	extern const char __boot_stack_guard[], __boot_stack_bottom[];
+	extern const char __boot_stack_guard[], __emergency_stack_guard[];
 
 	if (va < MM_PAGE_SIZE)
 		return "page zero, a null pointer";
-	if (va >= (uintptr_t)__boot_stack_guard && va < (uintptr_t)__boot_stack_bottom)
+	if (va - (uintptr_t)__boot_stack_guard < MM_PAGE_SIZE)
 		return "the guard page of the boot stack";
+	if (va - (uintptr_t)__emergency_stack_guard < MM_PAGE_SIZE)
+		return "the guard page of the emergency stack";
 	if (va >= ARCH_KERNEL_BASE)
 		return "the kernel image";
 	if (va >= ARCH_VMAP_BASE)

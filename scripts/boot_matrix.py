@@ -204,6 +204,23 @@ def panic_cell(arch):
                 panics=r"Backtrace:\n  #0 \w+ cmd_panic\+")
 
 
+def fault_cell(arch, symbol, offset, what, panics):
+    """A fault asked for at the prompt, at an address of the image."""
+    va = qemu.elf_symbols(os.path.join(kernel_dir(arch), "mica.elf"))[symbol] + offset
+    return cell(arch, disks=0, append="prompt test=lib/*", prompt=b"mica> ", answer=b"panic %#x%s\r" % (va, what),
+                panics=panics)
+
+
+def guard_cell(arch):
+    """A stack overflow is called so, and its guard page."""
+    return fault_cell(arch, "__emergency_stack_guard", 4088, b"", "stack overflow: .*guard page of the emergency stack")
+
+
+def stack_jump_cell(arch):
+    """A fault near the stack pointer that is none."""
+    return fault_cell(arch, "__boot_stack_top", -2048, b" x", r"(?<=PANIC: )\w[\w ]*fault, .*: not executable")
+
+
 def boot_cell(run):
     return qemu.boot(run() if callable(run) else run)
 
@@ -233,6 +250,8 @@ def cells():
         c[arch + " two NUMA nodes"] = cell(arch, mem="512M", smp=2, extra=NUMA)
         c[arch + " prompt"] = prompt_cell(arch)
         c[arch + " panic"] = panic_cell(arch)
+        c[arch + " guard page"] = functools.partial(guard_cell, arch)
+        c[arch + " jump to the stack"] = functools.partial(stack_jump_cell, arch)
         c[arch + " 4 CPUs"] = cell(arch, smp=4)
     # QEMU 7.2 gives every CPU Sv57, so kernels that do not try it stand for CPUs without.
     c["riscv64 sifive-u54"] = cell("riscv64", cpu="sifive-u54")

@@ -120,7 +120,7 @@ int riscv_probe_stimecmp(void);
 int riscv_probe_cbo_flush(const void *p);
 
 /* trap.c, for vector.S */
-void riscv_trap(struct arch_regs *regs, bool emergency);
+void riscv_trap(struct arch_regs *regs);
 
 #endif
 #endif

@@ -119,10 +119,16 @@ static uint64_t frame_pointer_of(struct arch_regs *regs)
 	return (uint64_t)(regs + 1);
 }
 
-static struct arch_trap_info describe(struct arch_regs *regs, bool emergency)
+static bool in_guard_page(uintptr_t va)
+{
+	return va - (uintptr_t)__boot_stack_guard < MM_PAGE_SIZE ||
+	       va - (uintptr_t)__emergency_stack_guard < MM_PAGE_SIZE;
+}
+
+static struct arch_trap_info describe(struct arch_regs *regs)
 {
 	struct cause cause = cause_of(regs);
-	bool overflow = emergency && cause.kind == ARCH_TRAP_PAGE_FAULT;
+	bool overflow = cause.kind == ARCH_TRAP_PAGE_FAULT && in_guard_page(regs->address);
 
 	return (struct arch_trap_info){
 		.kind = overflow ? ARCH_TRAP_STACK_OVERFLOW : cause.kind,
@@ -184,7 +190,7 @@ static void interrupt(uint64_t number)
 	}
 }
 
-void riscv_trap(struct arch_regs *regs, bool emergency)
+void riscv_trap(struct arch_regs *regs)
 {
 	struct arch_trap_info info;
 
@@ -194,7 +200,7 @@ void riscv_trap(struct arch_regs *regs, bool emergency)
 	}
 	if (probe_failed(regs))
 		return;
-	info = describe(regs, emergency);
+	info = describe(regs);
 	if (!traps_ready)
 		early_trap(&info);
 	kernel_trap(regs, &info);

@@ -3,7 +3,7 @@
  * Trap entry. The kernel is never left, so tp always points to this CPU's
  * struct riscv_cpu, which lends two words until registers are saved.
  *
- * A trap whose fault address lies within a page of sp means that there is no
+ * A trap whose fault address lies within a page of sp may mean that there is no
  * stack there: a guard page was hit, by the interrupted code or by the stores below.
  * It goes on on the emergency stack. If that is in use already, nothing can be
  * saved any more: print a line and stop.
@@ -79,7 +79,6 @@ riscv_trap_entry:
 	sd	t3, REGS_ADDRESS(sp)
 
 	mv	a0, sp
-	mv	a1, s1
 	call	riscv_trap
 
 	ld	t0, REGS_PC(sp)
