@@ -119,6 +119,8 @@ at_el2:
 	orr	x0, x0, x1
 	msr	S3_4_C12_C9_5, x0
 	isb
+	mrs	x0, S3_4_C12_C9_5
+	tbz	x0, #0, 1f			/* forbidden from above, and so is the next one */
 	msr	S3_4_C12_C11_0, xzr		/* ICH_HCR_EL2 */
 
 	/* No fine-grained traps, where there are any. */
