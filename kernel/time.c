@@ -146,8 +146,12 @@ void time_init(void)
 
 void time_start(void)
 {
-	if (!arch_time_hz())
+	uint64_t hz = arch_time_hz();
+
+	if (!hz)
 		panic("time: nothing says how fast the counter counts");
+	if (hz > UINT64_MAX / NS_PER_S) /* what is computed with it would not fit */
+		panic("time: a counter of %lu Hz is beyond belief", hz);
 	arch_timer_set(UINT64_MAX);
 }
 

@@ -89,6 +89,11 @@ def edit_timebase(path):
     reserve(path, (ram_base(path), 0x80000))  # the firmware, which is not asked
 
 
+def edit_fast(path):
+    fdtput(path, "-tx", "/cpus", "timebase-frequency", "8", "0")
+    reserve(path, (ram_base(path), 0x80000))
+
+
 def edit_usable(path):
     start = ram_base(path) + (256 << 20)
     fdtput(path, "-tx", memory_node(path), "linux,usable-memory", "0", hex(start), "0", hex(128 << 20))
@@ -96,7 +101,8 @@ def edit_usable(path):
 
 EDITS = {"truncated": edit_truncated, "bad magic": edit_magic, "no memory node": edit_no_memory,
          "16 KiB of memory": edit_tiny, "overlapping reserved regions": edit_overlapping,
-         "console that is none": edit_stdout, "console without registers": edit_unusable, "no counter rate": edit_timebase, "image not in memory": edit_usable}
+         "console that is none": edit_stdout, "console without registers": edit_unusable, "no counter rate": edit_timebase,
+         "absurd counter rate": edit_fast, "image not in memory": edit_usable}
 
 # Trees that the firmware takes, and adds its own reservation to.
 THROUGH_FIRMWARE = ("overlapping reserved regions", "console that is none", "console without registers", "image not in memory")
@@ -117,6 +123,7 @@ def cases():
                              ("image not in memory", "power off, status 0")):
             c["%s tree: %s" % (arch, edit)] = Case(arch, edit, expect)
     c["riscv64 tree: no counter rate"] = Case("riscv64", "no counter rate", "time: nothing says")
+    c["riscv64 tree: absurd counter rate"] = Case("riscv64", "absurd counter rate", "time: a counter of 34359738368 Hz")
     return c
 
 

@@ -9,7 +9,7 @@
 /* Time starts to count: first of all, when the kernel is entered. */
 void time_init(void);
 
-/* No alarm is set. Panics when it is not known how fast the counter counts. */
+/* No alarm is set. Panics when it is not known how fast the counter counts, or cannot be. */
 void time_start(void);
 
 /* Let one timer interrupt come, as trees are wrong about it at times; says so if it does not.
