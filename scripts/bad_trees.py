@@ -20,6 +20,7 @@ class Case:
     arch: str
     edit: str  # a name of EDITS
     expect: str  # a regular expression of the line
+    machine: str = ""
 
 
 def fdtput(path, *args):
@@ -124,6 +125,9 @@ def cases():
             c["%s tree: %s" % (arch, edit)] = Case(arch, edit, expect)
     c["riscv64 tree: no counter rate"] = Case("riscv64", "no counter rate", "time: nothing says")
     c["riscv64 tree: absurd counter rate"] = Case("riscv64", "absurd counter rate", "time: a counter of 34359738368 Hz")
+    c["aarch64 GICv3: active priority"] = Case("aarch64", "active priority",
+                                               r"(?s)\A(?!.*timer: no interrupt).*power off, status 0",
+                                               "virt,gic-version=3")
     return c
 
 
@@ -137,7 +141,10 @@ def gdb_script(case, where):
     """Replace the tree at the kernel's entry, or take its address away."""
     reg = TREE_REGISTER[case.arch]
     lines = ["set confirm off", "set pagination off", "hbreak *%#x" % ENTRY[case.arch], "continue"]
-    if case.edit == "none":
+    if case.edit == "active priority":  # msr ICC_AP1R0_EL1, x2, executed in free memory
+        lines += ["set $back = $pc", "set {int}0x50000000 = 0xd518c902", "set $x2 = 1", "set $pc = 0x50000000", "stepi",
+                  "set $pc = $back", "set $x2 = 0"]
+    elif case.edit == "none":
         lines += ["set $%s = 0" % reg]
     else:
         lines += ["restore %s binary $%s" % (os.path.join(where, case.arch + ".dtb"), reg)]
@@ -146,7 +153,7 @@ def gdb_script(case, where):
 
 def boot(case):
     with tempfile.TemporaryDirectory(prefix="mica.") as where:
-        run = qemu.Run(arch=case.arch, dir="build/%s-tlsf" % case.arch, disks=0, append="test=lib/*")
+        run = qemu.Run(arch=case.arch, dir="build/%s-tlsf" % case.arch, disks=0, append="test=lib/*", machine=case.machine)
         port = free_port()
         args = qemu.command(run, [])
         tree = os.path.join(where, case.arch + ".dtb")

@@ -5,6 +5,10 @@
 #define ICC_PMR	    "S3_0_C4_C6_0"
 #define ICC_IAR1    "S3_0_C12_C12_0"
 #define ICC_EOIR1   "S3_0_C12_C12_1"
+#define ICC_AP1R0   "S3_0_C12_C9_0"
+#define ICC_AP1R1   "S3_0_C12_C9_1"
+#define ICC_AP1R2   "S3_0_C12_C9_2"
+#define ICC_AP1R3   "S3_0_C12_C9_3"
 #define ICC_BPR1    "S3_0_C12_C12_3"
 #define ICC_CTLR    "S3_0_C12_C12_4"
 #define ICC_SRE	    "S3_0_C12_C12_5"
@@ -12,6 +16,7 @@
 
 #define SRE_ENABLE   1ul
 #define GROUP_ENABLE 1ul
+#define CTLR_PRIBITS 8	/* ICC_CTLR_EL1: bits of a priority, less one */
 #define PFR0_GIC     24 /* ID_AA64PFR0_EL1: system registers exist */
 
 static bool has_sysregs(void)
@@ -35,10 +40,26 @@ static bool enable_sysregs(void)
 	return sre & SRE_ENABLE;
 }
 
+/* What firmware left active would hold ours back. A register for each 32 priorities of a group. */
+static void clear_active_priorities(void)
+{
+	unsigned int bits;
+	uint64_t ctlr;
+
+	__asm__ volatile("mrs %0, " ICC_CTLR : "=r"(ctlr));
+	bits = (unsigned int)(ctlr >> CTLR_PRIBITS & 7) + 1;
+	__asm__ volatile("msr " ICC_AP1R0 ", xzr");
+	if (bits >= 6)
+		__asm__ volatile("msr " ICC_AP1R1 ", xzr");
+	if (bits >= 7)
+		__asm__ volatile("msr " ICC_AP1R2 ", xzr\n\tmsr " ICC_AP1R3 ", xzr");
+}
+
 bool arch_gicv3_init(unsigned int lowest_priority)
 {
 	if (!has_sysregs() || !enable_sysregs())
 		return false;
+	clear_active_priorities();
 	__asm__ volatile("msr " ICC_PMR ", %0" : : "r"((uint64_t)lowest_priority));
 	__asm__ volatile("msr " ICC_BPR1 ", xzr");
 	__asm__ volatile("msr " ICC_CTLR ", xzr"); /* one write both drops and deactivates */

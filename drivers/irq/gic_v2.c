@@ -17,7 +17,8 @@
 #define GICC_BPR  0x08 /* binary point */
 #define GICC_IAR  0x0c /* acknowledge */
 #define GICC_EOIR 0x10 /* end of interrupt */
-#define GICC_END  0x14
+#define GICC_APR  0xd0 /* active priorities, four words */
+#define GICC_END  0xe0
 
 #define ENABLE	0x1u
 #define IAR_IRQ 0x3ffu /* above: the CPU that sent it */
@@ -91,6 +92,8 @@ static void start(struct gic_v2 *g)
 	g->self = find_self(g->dist.regs);
 	arch_write32(g->dist.regs + GICD_CTLR, ENABLE);
 
+	for (uint32_t at = GICC_APR; at < GICC_END; at += sizeof(uint32_t))
+		arch_write32(g->cpu + at, 0); /* what firmware left active would hold ours back */
 	arch_write32(g->cpu + GICC_PMR, GIC_PRIORITY_ALL);
 	arch_write32(g->cpu + GICC_BPR, 0);
 	arch_write32(g->cpu + GICC_CTLR, ENABLE);
