@@ -53,12 +53,15 @@ static void pass_boot_info(void)
 {
 	struct arch_boot_info info = {0};
 	struct fdt_node root = fdt_root(&tree);
+	bool no_rate = !arch_time_hz();
 
 	for (struct fdt_node n = fdt_first_child(&root); n.fdt; fdt_next_sibling(&n)) {
 		if (fdt_name_is(&n, "psci"))
 			info.psci_method = fdt_get_str(&n, "method", 0);
 		else if (fdt_name_is(&n, "cpus"))
 			read_cpus(&n, &info);
+		else if (no_rate && fdt_name_is(&n, "timer"))
+			fdt_get_u64(&n, "clock-frequency", &info.timer_hz);
 	}
 	arch_set_boot_info(&info);
 }

@@ -95,6 +95,10 @@ def edit_fast(path):
     reserve(path, (ram_base(path), 0x80000))
 
 
+def edit_clock(path):
+    fdtput(path, "-tu", "/timer", "clock-frequency", "62500000")
+
+
 def edit_usable(path):
     start = ram_base(path) + (256 << 20)
     fdtput(path, "-tx", memory_node(path), "linux,usable-memory", "0", hex(start), "0", hex(128 << 20))
@@ -103,7 +107,10 @@ def edit_usable(path):
 EDITS = {"truncated": edit_truncated, "bad magic": edit_magic, "no memory node": edit_no_memory,
          "16 KiB of memory": edit_tiny, "overlapping reserved regions": edit_overlapping,
          "console that is none": edit_stdout, "console without registers": edit_unusable, "no counter rate": edit_timebase,
-         "absurd counter rate": edit_fast, "image not in memory": edit_usable}
+         "absurd counter rate": edit_fast, "rate in the tree only": edit_clock, "image not in memory": edit_usable}
+
+# An instruction that leaves the CPU as firmware might have, and its x2: msr ICC_AP1R0_EL1, x2; msr CNTFRQ_EL0, x2.
+EXECUTED = {"active priority": (0xd518c902, 1), "rate in the tree only": (0xd51be002, 0)}
 
 # Trees that the firmware takes, and adds its own reservation to.
 THROUGH_FIRMWARE = ("overlapping reserved regions", "console that is none", "console without registers", "image not in memory")
@@ -125,6 +132,7 @@ def cases():
             c["%s tree: %s" % (arch, edit)] = Case(arch, edit, expect)
     c["riscv64 tree: no counter rate"] = Case("riscv64", "no counter rate", "time: nothing says")
     c["riscv64 tree: absurd counter rate"] = Case("riscv64", "absurd counter rate", "time: a counter of 34359738368 Hz")
+    c["aarch64 tree: rate in the tree only"] = Case("aarch64", "rate in the tree only", "power off, status 0")
     c["aarch64 GICv3: active priority"] = Case("aarch64", "active priority",
                                                r"(?s)\A(?!.*timer: no interrupt).*power off, status 0",
                                                "virt,gic-version=3")
@@ -141,12 +149,13 @@ def gdb_script(case, where):
     """Replace the tree at the kernel's entry, or take its address away."""
     reg = TREE_REGISTER[case.arch]
     lines = ["set confirm off", "set pagination off", "hbreak *%#x" % ENTRY[case.arch], "continue"]
-    if case.edit == "active priority":  # msr ICC_AP1R0_EL1, x2, executed in free memory
-        lines += ["set $back = $pc", "set {int}0x50000000 = 0xd518c902", "set $x2 = 1", "set $pc = 0x50000000", "stepi",
-                  "set $pc = $back", "set $x2 = 0"]
-    elif case.edit == "none":
+    if case.edit in EXECUTED:  # in free memory
+        instruction, x2 = EXECUTED[case.edit]
+        lines += ["set $back = $pc", "set {int}0x50000000 = %#x" % instruction, "set $x2 = %d" % x2,
+                  "set $pc = 0x50000000", "stepi", "set $pc = $back", "set $x2 = 0"]
+    if case.edit == "none":
         lines += ["set $%s = 0" % reg]
-    else:
+    elif case.edit in EDITS:
         lines += ["restore %s binary $%s" % (os.path.join(where, case.arch + ".dtb"), reg)]
     return lines + ["delete", "detach", "quit"]
 

@@ -18,6 +18,9 @@ extern char __bss_start[], __bss_end[];
 extern char __boot_stack_guard[], __boot_stack_bottom[], __boot_stack_top[];
 extern char __emergency_stack_guard[], __emergency_stack_bottom[], __emergency_stack_top[];
 
+/* timer.c: what the tree says of the counter, 0: nothing. */
+extern uint64_t timer_tree_hz;
+
 /* entry.S: install a root table. Only to be called at its physical address. */
 void mmu_replace_root(uint64_t root_pa);
 

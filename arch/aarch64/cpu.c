@@ -65,6 +65,7 @@ static void start_cycle_counter(void)
 
 void arch_set_boot_info(const struct arch_boot_info *info)
 {
+	timer_tree_hz = info->timer_hz;
 	psci = conduit_of(info->psci_method);
 	arch_has_cycle_counter = has_pmu();
 	if (arch_has_cycle_counter)

@@ -82,6 +82,7 @@ uint64_t arch_boot_cpu_hwid(void);
  * The caller looks properties up and passes them: a value that the tree lacks is 0 or NULL. */
 struct arch_boot_info {
 	uint64_t timebase_hz;		/* /cpus timebase-frequency; RISC-V */
+	uint64_t timer_hz;		/* clock-frequency of the timer; AArch64 */
 	const char *riscv_isa;		/* riscv,isa of the boot CPU */
 	const char *riscv_extensions;	/* riscv,isa-extensions: names, each with its NUL */
 	size_t riscv_extensions_size;	/* of them all */
