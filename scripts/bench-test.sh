@@ -167,9 +167,24 @@ no_name() {
     done
 }
 
+# A program that is called like a trace of the default set, or as no trace can be, needs a NAME.
+taken_names() {
+    local name
+    for name in git syn-own; do
+        keep 1 "NAME=$name: the default set has" "touch $tmp/ran" "$name" && [ ! -e "$tmp/ran" ] || return 1
+    done
+    for name in git syn-own .hid 'two words'; do
+        cp "$tmp/calls" "$tmp/$name"
+        keep 1 "NAME=$name: " "exec '$tmp/$name' threads" "" && kept_are || return 1
+    done
+    cp "$tmp/calls" "$tmp/git2"
+    keep 0 "recorded git2" "exec '$tmp/git2' threads" "" && kept_are git2 && rm "$tmp/kept/traces/git2.trace"
+}
+
 ok "a program that is not there is an error" not_run
 ok "a name that is a path or words is refused" no_name
 ok "programs with odd names are recorded" odd_names
+ok "traces of the default set are not replaced" taken_names
 
 # --- Damaged traces ----------------------------------------------------------------
 
@@ -294,6 +309,13 @@ said = subprocess.run([tool, "dump", tmp + "/traces/other.trace"], capture_outpu
 expected = "alloc 0 size 100 align 1\nalloc 1 size 400 align 64\nfree 0\nend\nfree 1\n"
 sys.exit(said != expected and "got:\n" + said)
 END
+
+import_refused() { # WHY FILE
+    says 1 "bench_import: $2: $1" python3 scripts/bench_import.py "$2" "$tmp/kept" && kept_are
+}
+cp "$tmp/other.hb" "$tmp/syn-small.hb" && cp "$tmp/other.hb" "$tmp/git.hb"
+ok "an import named as one of the default set is refused" import_refused "the default set" "$tmp/git.hb"
+ok "an import named as a made-up trace is refused" import_refused "the default set" "$tmp/syn-small.hb"
 
 ok "means, tables and plots" python3 - "$tmp" <<'END'
 import os, sys

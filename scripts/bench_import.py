@@ -8,6 +8,8 @@ slot << 2 | 2, size, log2(alignment); slot << 2 | 1 for a free. Ours: bench/host
 """
 import os, struct, subprocess, sys
 
+import bench_record
+
 CHECKSUM_START, CHECKSUM_PRIME = 0xcbf29ce484222325, 0x100000001b3
 ALLOC, FREE = 0, 1
 
@@ -66,6 +68,9 @@ def main():
     os.makedirs(folder, exist_ok=True)
     for path in sys.argv[1:-1]:
         name = os.path.basename(path).split(".")[0]
+        wrong = bench_record.wrong_name(name)
+        if wrong:
+            raise SystemExit("bench_import: %s: %s: call the file otherwise" % (path, wrong))
         if path.endswith(".zst"):
             data = subprocess.run(["zstd", "-dc", path], capture_output=True, check=True).stdout
         else:

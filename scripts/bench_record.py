@@ -3,8 +3,9 @@
 """bench_record.py BENCH_DIR NAME...        record the traces of the default set (`all`: every one)
 bench_record.py BENCH_DIR --program CMD [NAME]  record any command, run by the shell
 
-A trace lands in BENCH_DIR/traces/NAME.trace. A command may consist of many processes, each of which
-has a trace: of those the longest is kept, or that of the process which the default set names.
+A trace lands in BENCH_DIR/traces/NAME.trace; NAME is the program's own where none is given. A command may
+consist of many processes, each of which has a trace: of those the longest is kept, or that of the process
+which the default set names.
 """
 import glob, json, os, re, shutil, subprocess, sys, tempfile, time
 
@@ -35,10 +36,11 @@ class Recorder:
         if not found:
             raise SystemExit("bench: %s: nothing was recorded" % (name or "this program"))
         best = max(found, key=lambda i: i["ops"])
-        path = os.path.join(self.traces, (name or best["program"]) + ".trace")
+        name = name or own_name(best["program"])
+        path = os.path.join(self.traces, name + ".trace")
         shutil.move(best["trace"], path)
         print("  recorded %-8s %8d operations, peak %8d bytes in %d blocks (%s)" % (
-            name or best["program"], best["ops"], best["peak_bytes"], best["peak_blocks"], path))
+            name, best["ops"], best["peak_bytes"], best["peak_blocks"], path))
 
     def record(self, command, name, program="", stdin=None, **extra):
         with tempfile.TemporaryDirectory() as tmp:
@@ -119,10 +121,19 @@ class Recorder:
 REAL = ("python", "cc1", "perl", "sqlite", "git", "redis")
 
 
-def trace_name(name):
-    """It stays in the folder of traces, and is one word of a table."""
-    if not re.fullmatch(r"(\w[\w.+-]*)?", name):
-        raise SystemExit("bench: NAME=%s: letters, digits and . _ + - make a name" % name)
+def wrong_name(name):
+    """Why no trace of one's own may be called so; None: it may."""
+    if not re.fullmatch(r"\w[\w.+-]*", name):  # it stays in the folder of traces, and is one word of a table
+        return "letters, digits and . _ + - make a name"
+    if name in REAL or name.startswith("syn-"):  # its figures would pass for the set's
+        return "the default set has a trace of this name"
+    return None
+
+
+def own_name(name):
+    wrong = wrong_name(name)
+    if wrong:
+        raise SystemExit("bench: NAME=%s: %s: give another NAME=" % (name, wrong))
     return name
 
 
@@ -131,7 +142,8 @@ def main():
         raise SystemExit(__doc__)
     recorder = Recorder(sys.argv[1])
     if sys.argv[2] == "--program":
-        recorder.record(sys.argv[3], trace_name(sys.argv[4]) if len(sys.argv) > 4 else "")
+        name = sys.argv[4] if len(sys.argv) > 4 else ""
+        recorder.record(sys.argv[3], name and own_name(name))
         return
     recorder.default_set(REAL + tuple("syn-" + k for k in SYNTHETIC) if sys.argv[2] == "all" else sys.argv[2:])
 
