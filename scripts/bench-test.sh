@@ -122,7 +122,17 @@ fork_handlers() {
 
 limited() {
     MICA_TRACE=$tmp/limited MICA_TRACE_CALLS=3 LD_PRELOAD=$bin/record.so "$tmp/calls" every
-    says 0 '"ops": 6, "closing_frees": 2' "$bin/tracetool" info "$tmp"/limited.calls.*.trace
+    says 0 '"calls": 3, "ops": 6, "closing_frees": 2' "$bin/tracetool" info "$tmp"/limited.calls.*.trace
+}
+
+# No file may become longer, which stands for a disk that is full.
+at_most() { # KIB COMMAND...
+    (trap '' XFSZ; ulimit -f "$1"; shift; exec "$@")
+}
+
+full() {
+    says 0 "File too large, so the trace ends here" at_most 1024 timeout 20 env MICA_TRACE="$tmp/full" \
+        LD_PRELOAD="$bin/record.so" "$tmp/calls" many && "$bin/tracetool" info "$tmp"/full.calls.*.trace
 }
 
 ok "record every call" every_call
@@ -132,6 +142,7 @@ ok "record an exec and a fork" exec_case
 ok "record a fork with handlers that allocate" fork_handlers
 ok "record a process that is killed" killed
 ok "record the first calls only" limited
+ok "a recording that meets a full disk says so" full
 
 # --- What is kept of a recording ----------------------------------------------------
 
@@ -181,10 +192,27 @@ taken_names() {
     keep 0 "recorded git2" "exec '$tmp/git2' threads" "" && kept_are git2 && rm "$tmp/kept/traces/git2.trace"
 }
 
+cut() {
+    keep 0 "(cut at 500000 calls)" "exec '$tmp/calls' many" own && kept_are own && rm "$tmp/kept/traces/own.trace"
+}
+
 ok "a program that is not there is an error" not_run
 ok "a name that is a path or words is refused" no_name
 ok "programs with odd names are recorded" odd_names
 ok "traces of the default set are not replaced" taken_names
+ok "a recording that is cut says so" cut
+
+# --- Made-up traces -----------------------------------------------------------------
+
+# Nothing is left of a trace that does not fit, whether the first piece of it or a later one.
+synth_full() {
+    local kib
+    for kib in 100 1024; do
+        says 1 "$tmp/part.trace: File too large" at_most $kib "$bin/tracetool" synth small "$tmp/part.trace" &&
+            [ ! -e "$tmp/part.trace" ] || return 1
+    done
+}
+ok "a made-up trace on a full disk is an error" synth_full
 
 # --- Damaged traces ----------------------------------------------------------------
 

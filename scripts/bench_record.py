@@ -39,8 +39,9 @@ class Recorder:
         name = name or own_name(best["program"])
         path = os.path.join(self.traces, name + ".trace")
         shutil.move(best["trace"], path)
-        print("  recorded %-8s %8d operations, peak %8d bytes in %d blocks (%s)" % (
-            name, best["ops"], best["peak_bytes"], best["peak_blocks"], path))
+        cut = " (cut at %d calls)" % CALLS if best["calls"] >= CALLS else ""
+        print("  recorded %-8s %8d operations, peak %8d bytes in %d blocks (%s)%s" % (
+            name, best["ops"], best["peak_bytes"], best["peak_blocks"], path, cut))
 
     def record(self, command, name, program="", stdin=None, **extra):
         with tempfile.TemporaryDirectory() as tmp:

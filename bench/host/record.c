@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,12 +130,14 @@ static int create(const char *prefix)
 }
 
 /* Not dprintf, nor strerror for what is wrong: they allocate, and this is under the lock. */
-static void complain(const char *variable, const char *value, const char *what)
+__attribute__((format(printf, 1, 2))) static void complain(const char *fmt, ...)
 {
 	char line[1024];
+	va_list ap;
 
-	snprintf(line, sizeof(line), "record: %s=%s: %s, so there is no trace\n", variable, value,
-		 what);
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
 	(void)!write(STDERR_FILENO, line, strlen(line));
 }
 
@@ -147,15 +150,17 @@ static void start(void)
 	if (!prefix)
 		return;
 	if (calls && parse_number(calls, 0, UINT64_MAX, &calls_left))
-		complain("MICA_TRACE_CALLS", calls, "not a number");
+		complain("record: MICA_TRACE_CALLS=%s: not a number, so there is no trace\n",
+			 calls);
 	else if (create(prefix))
-		complain("MICA_TRACE", prefix, strerrordesc_np(errno));
+		complain("record: MICA_TRACE=%s: %s, so there is no trace\n", prefix,
+			 strerrordesc_np(errno));
 }
 
 static void note(enum trace_kind kind, const void *old, const void *block, size_t size,
 		 size_t align)
 {
-	int saved = errno;
+	int saved = errno, err;
 	struct trace_event e = {
 		.kind = kind,
 		.align_log2 = align ? (unsigned int)__builtin_ctzl(align) : 0,
@@ -170,7 +175,10 @@ static void note(enum trace_kind kind, const void *old, const void *block, size_
 		trace_close(&out);
 	else
 		calls_left--;
-	trace_append(&out, &e);
+	err = trace_append(&out, &e);
+	if (err)
+		complain("record: %s, process %d: %s, so the trace ends here\n",
+			 program_invocation_short_name, (int)getpid(), strerrordesc_np(err));
 	errno = saved;
 }
 

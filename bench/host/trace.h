@@ -67,8 +67,9 @@ struct trace_writer {
 /* 0, or -1 and errno. The file must not be there yet. */
 int trace_create(struct trace_writer *w, const char *path, const char *program);
 
-/* When the disk is full the writer closes, and the trace ends with the event before. */
-void trace_append(struct trace_writer *w, const struct trace_event *e);
+/* 0, or an error number, once: the disk is full or the trace as long as can be. Then the writer has
+ * closed, and the trace ends with the event before. */
+int trace_append(struct trace_writer *w, const struct trace_event *e);
 
 /* Cuts the spare room off. */
 void trace_close(struct trace_writer *w);
@@ -87,6 +88,7 @@ struct trace_op {
 
 struct trace {
 	char program[32];
+	size_t ncalls; /* events in the file */
 	struct trace_op *ops;
 	size_t nops;
 	size_t nbody; /* operations before the closing frees */

@@ -260,6 +260,7 @@ int trace_load(struct trace *t, const char *path, size_t max_events, size_t min_
 	wrong = check_file(h, (size_t)st.st_size);
 	if (!wrong) {
 		memcpy(t->program, h->program, sizeof(t->program));
+		t->ncalls = h->nevents;
 		wrong = decode(t, h, max_events, min_align);
 	}
 	munmap((void *)h, (size_t)st.st_size + 1);

@@ -18,16 +18,20 @@
 int trace_create(struct trace_writer *w, const char *path, const char *program)
 {
 	void *map;
+	int err;
 
 	w->header = NULL;
 	w->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	if (w->fd < 0)
 		return -1;
 	map = mmap(NULL, MAP_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, w->fd, 0);
-	if (map == MAP_FAILED || posix_fallocate(w->fd, 0, (off_t)PIECE_BYTES)) {
+	err = map == MAP_FAILED ? errno : posix_fallocate(w->fd, 0, (off_t)PIECE_BYTES);
+	if (err) {
 		if (map != MAP_FAILED)
 			munmap(map, MAP_BYTES);
 		close(w->fd);
+		unlink(path);
+		errno = err;
 		return -1;
 	}
 	w->header = map;
@@ -57,18 +61,20 @@ void trace_close(struct trace_writer *w)
 	trace_abandon(w);
 }
 
-static bool make_room(struct trace_writer *w)
+/* 0, or what is wrong. */
+static int make_room(struct trace_writer *w)
 {
 	size_t need = sizeof(*w->header) + w->header->nbytes + EVENT_BYTES;
+	int err;
 
 	if (need <= w->room)
-		return true;
+		return 0;
 	if (need > MAP_BYTES - PIECE_BYTES)
-		return false;
-	if (posix_fallocate(w->fd, (off_t)w->room, (off_t)PIECE_BYTES))
-		return false;
-	w->room += PIECE_BYTES;
-	return true;
+		return EFBIG;
+	err = posix_fallocate(w->fd, (off_t)w->room, (off_t)PIECE_BYTES);
+	if (!err)
+		w->room += PIECE_BYTES;
+	return err;
 }
 
 static uint8_t *put_varint(uint8_t *at, uint64_t v)
@@ -87,16 +93,18 @@ static uint8_t *put_block(struct trace_writer *w, uint8_t *at, uint64_t address)
 	return put_varint(at, (uint64_t)step << 1 ^ (uint64_t)(step >> 63));
 }
 
-void trace_append(struct trace_writer *w, const struct trace_event *e)
+int trace_append(struct trace_writer *w, const struct trace_event *e)
 {
 	struct trace_header *h = w->header;
 	uint8_t *start, *at;
+	int err;
 
 	if (!h)
-		return;
-	if (!make_room(w)) {
+		return 0;
+	err = make_room(w);
+	if (err) {
 		trace_close(w);
-		return;
+		return err;
 	}
 	start = at = (uint8_t *)(h + 1) + h->nbytes;
 	*at++ = (uint8_t)((unsigned int)e->kind | e->align_log2 << 2);
@@ -108,4 +116,5 @@ void trace_append(struct trace_writer *w, const struct trace_event *e)
 	h->checksum = trace_checksum(h->checksum, start, (size_t)(at - start));
 	h->nbytes += (uint64_t)(at - start);
 	h->nevents++;
+	return 0;
 }

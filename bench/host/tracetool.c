@@ -39,11 +39,11 @@ static int info(const char *path)
 	print_json_string(path);
 	printf(", \"program\": ");
 	print_json_string(t.program);
-	printf(", \"ops\": %zu, \"closing_frees\": %zu, "
+	printf(", \"calls\": %zu, \"ops\": %zu, \"closing_frees\": %zu, "
 	       "\"allocations\": %zu, \"mean_size\": %.1f, \"peak_bytes\": %zu, \"peak_blocks\": %zu, "
 	       "\"foreign_frees\": %zu, \"missed_frees\": %zu}\n",
-	       t.nops, t.nops - t.nbody, nallocs, (double)bytes / (double)nallocs, t.peak_bytes,
-	       t.peak_blocks, t.nforeign, t.nmissed);
+	       t.ncalls, t.nops, t.nops - t.nbody, nallocs, (double)bytes / (double)nallocs,
+	       t.peak_bytes, t.peak_blocks, t.nforeign, t.nmissed);
 	return 0;
 }
 
@@ -89,7 +89,16 @@ struct synth {
 	struct trace_writer w;
 	size_t nevents;
 	size_t size[32768]; /* of slot i; 0: free */
+	int err;	    /* why the writer has closed */
 };
+
+static void put(struct synth *s, const struct trace_event *e)
+{
+	int err = trace_append(&s->w, e);
+
+	if (err)
+		s->err = err;
+}
 
 static bool goes_on(const struct synth *s)
 {
@@ -101,7 +110,7 @@ static void put_free(struct synth *s, size_t slot)
 	struct trace_event e = {.kind = TRACE_FREE, .block = (slot + 1) << 4};
 
 	if (s->size[slot])
-		trace_append(&s->w, &e);
+		put(s, &e);
 	s->size[slot] = 0;
 }
 
@@ -111,7 +120,7 @@ static void put_alloc(struct synth *s, size_t slot, size_t size, unsigned int al
 
 	put_free(s, slot);
 	e.align_log2 = align_log2;
-	trace_append(&s->w, &e);
+	put(s, &e);
 	s->size[slot] = size;
 }
 
@@ -205,6 +214,14 @@ static const struct {
 	{"merging", synth_merging},
 };
 
+/* Part of a trace would pass for the whole one. */
+static int give_up(const char *path, int err)
+{
+	unlink(path);
+	fprintf(stderr, "%s: %s\n", path, strerror(err));
+	return 1;
+}
+
 static int synth(const char *kind, const char *path, size_t nevents)
 {
 	static struct synth s;
@@ -220,7 +237,7 @@ static int synth(const char *kind, const char *path, size_t nevents)
 		s.nevents = nevents;
 		synths[i].make(&s);
 		trace_close(&s.w);
-		return 0;
+		return s.err ? give_up(path, s.err) : 0;
 	}
 	fprintf(stderr, "tracetool: no made-up trace is called %s\n", kind);
 	return 1;

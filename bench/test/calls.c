@@ -41,6 +41,13 @@ static void every_call(void)
 		free(aligned[i]);
 }
 
+/* More than bench_record.py has recorded of a program, and than fit into 1 MiB. */
+static void many_calls(void)
+{
+	for (size_t i = 0; i < 300000; i++)
+		free(malloc(16));
+}
+
 static void *churn(void *arg)
 {
 	for (size_t i = 0; i < NCALLS; i++)
@@ -83,6 +90,8 @@ int main(int argc, char **argv)
 		every_call();
 	else if (strcmp(what, "threads") == 0)
 		threads();
+	else if (strcmp(what, "many") == 0)
+		many_calls();
 	else if (strcmp(what, "fork") == 0)
 		forked();
 	else if (strcmp(what, "exec") == 0)
