@@ -77,6 +77,24 @@ free 8
 END
 }
 
+odd_alignments() {
+    record aligned && dump_is "$tmp"/aligned.calls.*.trace <<END
+alloc 0 size 100 align 1
+alloc 1 size 100 align 1
+alloc 2 size 100 align 4
+alloc 3 size 100 align 32
+alloc 4 size 100 align 8192
+alloc 5 size 100 align 2147483648
+end
+free 0
+free 1
+free 2
+free 3
+free 4
+free 5
+END
+}
+
 threads() {
     local pairs
     record threads || return 1
@@ -136,6 +154,7 @@ full() {
 }
 
 ok "record every call" every_call
+ok "record odd alignments" odd_alignments
 ok "record threads" threads
 ok "record a fork" fork_case
 ok "record an exec and a fork" exec_case

@@ -157,13 +157,19 @@ static void start(void)
 			 strerrordesc_np(errno));
 }
 
+/* The C library rounds an alignment up to a power of two. */
+static unsigned int ceil_log2(size_t align)
+{
+	return align > 1 ? 64 - (unsigned int)__builtin_clzl(align - 1) : 0;
+}
+
 static void note(enum trace_kind kind, const void *old, const void *block, size_t size,
 		 size_t align)
 {
 	int saved = errno, err;
 	struct trace_event e = {
 		.kind = kind,
-		.align_log2 = align ? (unsigned int)__builtin_ctzl(align) : 0,
+		.align_log2 = ceil_log2(align),
 		.old = (uintptr_t)old,
 		.block = (uintptr_t)block,
 		.size = size,

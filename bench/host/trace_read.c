@@ -16,7 +16,8 @@
 #define NO_SLOT UINT32_MAX
 
 /* No process has had more: a trace that says so is damaged. */
-#define MOST_BYTES ((uint64_t)1 << 47)
+#define MOST_BYTES_LOG2 47
+#define MOST_BYTES	((uint64_t)1 << MOST_BYTES_LOG2)
 
 /* --- Blocks that are live, by address: open addressing, linear probes -------- */
 
@@ -169,7 +170,7 @@ static bool get_event(struct reader *r, struct trace_event *e)
 	tag = *r->at++;
 	e->kind = tag & 3;
 	e->align_log2 = tag >> 2;
-	if (e->kind > TRACE_REALLOC || e->align_log2 > 30)
+	if (e->kind > TRACE_REALLOC || e->align_log2 > MOST_BYTES_LOG2)
 		return false;
 	if (e->kind == TRACE_REALLOC && !get_block(r, &e->old))
 		return false;

@@ -61,8 +61,8 @@ static int dump(const char *path)
 		if (op->is_free)
 			printf("free %u\n", op->slot);
 		else
-			printf("alloc %u size %zu align %u\n", op->slot, (size_t)op->size,
-			       1u << op->align_log2);
+			printf("alloc %u size %zu align %zu\n", op->slot, (size_t)op->size,
+			       (size_t)1 << op->align_log2);
 	}
 	return 0;
 }

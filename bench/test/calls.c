@@ -41,6 +41,20 @@ static void every_call(void)
 		free(aligned[i]);
 }
 
+/* No alignment, some that are no power of two (newer C libraries have them of memalign alone), and
+ * a very large one. */
+static void odd_alignments(void)
+{
+	static const size_t aligns[] = {0, 1, 3, 24, 4097, (size_t)1 << 31};
+	void *p[6];
+
+	for (size_t i = 0; i < 6; i++) {
+		p[i] = i < 5 ? memalign(aligns[i], 100) : aligned_alloc(aligns[i], 100);
+		if (!p[i])
+			abort();
+	}
+}
+
 /* More than bench_record.py has recorded of a program, and than fit into 1 MiB. */
 static void many_calls(void)
 {
@@ -90,6 +104,8 @@ int main(int argc, char **argv)
 		every_call();
 	else if (strcmp(what, "threads") == 0)
 		threads();
+	else if (strcmp(what, "aligned") == 0)
+		odd_alignments();
 	else if (strcmp(what, "many") == 0)
 		many_calls();
 	else if (strcmp(what, "fork") == 0)
