@@ -357,12 +357,23 @@ expected = "alloc 0 size 100 align 1\nalloc 1 size 400 align 64\nfree 0\nend\nfr
 sys.exit(said != expected and "got:\n" + said)
 END
 
-import_refused() { # WHY FILE
-    says 1 "bench_import: $2: $1" python3 scripts/bench_import.py "$2" "$tmp/kept" && kept_are
+import_refused() { # WHY FILE...
+    local why=$1 file
+    shift
+    for file in "$@"; do
+        [ "$(python3 scripts/bench_import.py "$file" "$tmp/kept" 2>&1 | wc -l)" = 1 ] &&
+            says 1 "bench_import: $file: $why" python3 scripts/bench_import.py "$file" "$tmp/kept" && kept_are || return 1
+    done
 }
-cp "$tmp/other.hb" "$tmp/syn-small.hb" && cp "$tmp/other.hb" "$tmp/git.hb"
-ok "an import named as one of the default set is refused" import_refused "the default set" "$tmp/git.hb"
-ok "an import named as a made-up trace is refused" import_refused "the default set" "$tmp/syn-small.hb"
+cp "$tmp/other.hb" "$tmp/git.hb" && cp "$tmp/other.hb" "$tmp/syn-small.hb"
+head -c 70 "$tmp/other.hb" >"$tmp/cut.hb"
+head -c 63 "$tmp/other.hb" >"$tmp/stub.hb"
+{ head -c 64 "$tmp/other.hb"; printf '\2\144\60\1\4\1\5'; } >"$tmp/wild.hb" # 100 bytes aligned to 1 << 48
+ok "an import called like a trace of the default set is refused" import_refused "the default set" "$tmp"/{git,syn-small}.hb
+ok "an import of a truncated trace is refused" import_refused "truncated" "$tmp/cut.hb"
+ok "an import of a damaged trace is refused" import_refused "damaged" "$tmp/wild.hb"
+ok "an import of another file is refused" import_refused "not an HBTRACE1 trace" "$tmp/stub.hb" "$good"
+ok "an import of a missing file is refused" import_refused "No such file" "$tmp/none.hb"
 
 ok "means, tables and plots" python3 - "$tmp" <<'END'
 import os, sys
