@@ -231,7 +231,20 @@ synth_full() {
             [ ! -e "$tmp/part.trace" ] || return 1
     done
 }
+
+# Files that are there: an older trace is replaced, what is no file stays.
+synth_over() {
+    local other
+    mkfifo "$tmp/pipe" && ln -s good "$tmp/link" && mkdir "$tmp/folder" || return 1
+    for other in pipe link folder; do
+        says 1 "$tmp/$other: not a file" "$bin/tracetool" synth small "$tmp/$other" 100 || return 1
+    done
+    [ -p "$tmp/pipe" ] && [ -L "$tmp/link" ] && [ -d "$tmp/folder" ] &&
+        "$bin/tracetool" synth small "$tmp/old.trace" 100 && "$bin/tracetool" synth small "$tmp/old.trace" 200 &&
+        says 0 '"calls": 200,' "$bin/tracetool" info "$tmp/old.trace"
+}
 ok "a made-up trace on a full disk is an error" synth_full
+ok "a made-up trace replaces a file only" synth_over
 
 # --- Damaged traces ----------------------------------------------------------------
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "number.h"
@@ -222,6 +223,19 @@ static int give_up(const char *path, int err)
 	return 1;
 }
 
+/* An older trace makes way; a device or a link was hardly meant. */
+static int make_way(const char *path)
+{
+	struct stat st;
+
+	if (!lstat(path, &st) && !S_ISREG(st.st_mode)) {
+		fprintf(stderr, "%s: not a file\n", path);
+		return -1;
+	}
+	unlink(path);
+	return 0;
+}
+
 static int synth(const char *kind, const char *path, size_t nevents)
 {
 	static struct synth s;
@@ -229,7 +243,8 @@ static int synth(const char *kind, const char *path, size_t nevents)
 	for (size_t i = 0; i < sizeof(synths) / sizeof(*synths); i++) {
 		if (strcmp(synths[i].name, kind) != 0)
 			continue;
-		unlink(path);
+		if (make_way(path))
+			return 1;
 		if (trace_create(&s.w, path, kind)) {
 			perror(path);
 			return 1;
