@@ -357,6 +357,36 @@ ok "nothing is counted without the emulator" says 1 "the counter stands still" "
 ok "pages: a mistake is caught" says 1 "overlaps a run in use" "${emulated[@]}" -E BENCH_BREAK=overlap "${pages[@]}"
 ok "pages: a right allocator is measured" says 0 '"full": 50, "run": 512, "batch": 16' "${emulated[@]}" "${pages[@]}"
 
+# --- Results that are missing -----------------------------------------------------------
+
+ok "a step that fails is an error of the result" python3 - <<'END'
+import sys
+sys.path.insert(0, "scripts")
+import bench
+
+STEPS = ("verify", "count", "region", "time", "time", "time")
+
+def measure(failing):
+    """With tools of which one call fails; None: none does."""
+    calls = []
+    def run_json(command):
+        calls.append(command[command.index([c for c in command if c.endswith("/replay")][0]) + 1])
+        if len(calls) - 1 == failing:
+            return [{"error": "died silently (status 1)"}]
+        return [{"verified": 1, "instr": 2.0, "bytes": 3, "ratio": 1.5, "ns": 10.0 - len(calls)}]
+    bench.run_json = run_json
+    result = bench.measure_heap(bench.Heap("slab", "h1/mica-slab.so", harden=1), "a/b.trace", [])
+    assert tuple(calls) == STEPS[:len(calls)], calls
+    return result
+
+good = measure(None)
+assert "error" not in good and (good["ns"], good["memory_ratio"], good["instr"]) == (4.0, 1.5, 2.0), good
+for n, step in enumerate(STEPS):
+    bad = measure(n)
+    assert "died silently" in bad["error"], (step, bad)
+    assert step == "count" or bad["error"].startswith("memory" if step == "region" else step), (step, bad)
+END
+
 # --- Import, means, tables, plots -------------------------------------------------------
 
 ok "traces of another format are imported" python3 - "$tmp" "$bin/tracetool" <<'END'

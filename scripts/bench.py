@@ -10,7 +10,7 @@ else is measured.
 
 A result that could not be measured is a line with an "error"; the exit status is 1 unless it is a peer's.
 """
-import argparse, concurrent.futures, glob, json, math, os, re, subprocess, sys, tempfile, time
+import argparse, concurrent.futures, glob, json, os, re, subprocess, sys, tempfile, time
 
 import bench_record, bench_report
 
@@ -100,8 +100,11 @@ def measure_heap(heap, trace, replay_args):
     memory = run_json(heap.natively("replay", "region" if heap.harden is not None else "resident", *args))[0]
     if "error" in memory:
         return dict(result, error="memory: " + memory["error"])
-    times = [run_json(heap.natively("replay", "time", *args))[0].get("ns", math.nan) for _ in range(TIME_RUNS)]
-    return dict(result, memory_bytes=memory["bytes"], memory_ratio=memory["ratio"], ns=min(times))
+    times = [run_json(heap.natively("replay", "time", *args))[0] for _ in range(TIME_RUNS)]
+    failed = [t for t in times if "error" in t]
+    if failed:
+        return dict(result, error="time: " + failed[0]["error"])
+    return dict(result, memory_bytes=memory["bytes"], memory_ratio=memory["ratio"], ns=min(t["ns"] for t in times))
 
 
 def measure_pages(arch, harden, memory, npages):
