@@ -587,13 +587,14 @@ $(PRELOAD_DIR)/libmica-preload.so: $(PRELOAD_DIR)/libmica-preload-$(ALLOC).so FO
 
 preload: $(PRELOAD_DIR)/libmica-preload.so
 
-PRELOAD_PROGRAMS := $(addprefix $(PRELOAD_DIR)/,give_back forks misuse)
+PRELOAD_PROGRAMS := $(addprefix $(PRELOAD_DIR)/,give_back forks misuse errors)
 
 $(PRELOAD_PROGRAMS): $(PRELOAD_DIR)/%: tests/preload/%.c
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) $(WARN) -O1 -g -fno-builtin-malloc -o $@ $<
 
 preload-test: $(PRELOAD_LIBS) $(PRELOAD_PROGRAMS)
+	$(Q)for l in $(PRELOAD_LIBS); do LD_PRELOAD=$$PWD/$$l timeout 60 $(PRELOAD_DIR)/errors || exit; done
 	$(Q)scripts/preload-test.sh $(PRELOAD_DIR) $(PRELOAD_LIBS)
 
 # --- Running ----------------------------------------------------------------

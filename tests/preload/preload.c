@@ -24,6 +24,7 @@
 #define REGION_MAX  ((size_t)64 << 30)
 #define REGION_MIN  ((size_t)64 << 20)
 #define BLOCK_ALIGN ((size_t)16)
+#define MOST_ALIGN  ((size_t)1 << 31)  /* what the offset in a header can tell */
 #define DISCARD_MIN ((size_t)64 << 10) /* less is not worth the call and the faults later */
 
 struct header {
@@ -149,13 +150,14 @@ static void discard_pages(virt_addr_t start, size_t npages)
 
 static void map_region(void)
 {
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, saved = errno;
 
 	for (size_t n = REGION_MAX; n >= REGION_MIN; n /= 2) {
 		void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, flags, -1, 0);
 
 		if (p == MAP_FAILED)
 			continue;
+		errno = saved; /* a larger one that could not be had is not the caller's error */
 		if (global_init(virt_addr(p), n) != ALLOC_OK)
 			mm_port_panic("cannot use %zu bytes at %p", n, p);
 		global_allocator_set_discard(global_allocator(), discard_pages);
@@ -272,14 +274,17 @@ static void release(struct header *h)
 
 #define DEFAULT_ALIGN_LOG2 4u
 
+/* An alignment is rounded up to a power of two, as Debian 12's C library does. */
 static void *allocate_aligned(size_t align, size_t nbytes)
 {
 	unsigned int log2 = DEFAULT_ALIGN_LOG2;
 
-	if (!mm_is_pow2(align) || align > (size_t)1 << 31) {
+	if (align > SIZE_MAX / 2 + 1) {
 		errno = EINVAL;
 		return NULL;
 	}
+	if (align > MOST_ALIGN)
+		return no_memory();
 	while ((size_t)1 << log2 < align)
 		log2++;
 	return allocate(nbytes, log2);
