@@ -275,6 +275,18 @@ static int misuse_of(struct layout l)
 	return 0;
 }
 
+/* A block is known to have been freed although another was since. */
+static int freed_before_another(struct layout l)
+{
+	struct dma_info first, second;
+
+	CHECK_OR(alloc_coherent(l, &first) == ALLOC_OK, -1);
+	CHECK_OR(alloc_coherent(l, &second) == ALLOC_OK, -1);
+	CHECK_OR(dealloc_coherent(first, l) == ALLOC_OK, -1);
+	CHECK_OR(dealloc_coherent(second, l) == ALLOC_OK, -1);
+	return refused(first, l, ALLOC_NOT_ALLOCATED, MM_FAULT_DOUBLE_FREE);
+}
+
 SELFTEST_KEEPS(dma, misuse, DEBUG_PAGES)
 {
 	struct dma_stats before = settled();
@@ -282,7 +294,8 @@ SELFTEST_KEEPS(dma, misuse, DEBUG_PAGES)
 
 	mm_fault_expect(true);
 	failed = misuse_of(layout(200, 8)) || misuse_of(layout(MM_PAGE_SIZE, 64)) ||
-		 misuse_of(layout(3 * MM_PAGE_SIZE + 1, 16384));
+		 misuse_of(layout(3 * MM_PAGE_SIZE + 1, 16384)) ||
+		 freed_before_another(layout(200, 8));
 	mm_fault_expect(false);
 	CHECK(!failed && balanced(&before));
 }
@@ -421,6 +434,22 @@ SELFTEST_KEEPS(dma, window_offset, DEBUG_PAGES)
 	dev.window[0].size = (uint64_t)1 << 60;
 	CHECK(can_have(&dev, layout(100, 8)) && can_have(&dev, layout(8192, 8)));
 	CHECK(can_have(&dev, layout(8192, 512)) && !can_have(&dev, layout(8192, 1024)));
+	CHECK(balanced(&before));
+}
+
+/* Memory is had through the last window when those before it show none: empty, or no RAM there. */
+SELFTEST_KEEPS(dma, last_window, DEBUG_PAGES)
+{
+	struct dma_stats before = settled();
+	struct dma_device dev;
+
+	dma_device_init(&dev, "four windows");
+	dev.nwindows = DMA_MAX_WINDOWS;
+	dev.window[DMA_MAX_WINDOWS - 1] = dev.window[0];
+	dev.window[0].size = 0;
+	CHECK(can_have(&dev, layout(100, 8)) && can_have(&dev, layout(8192, 8)));
+	dev.window[0] = (struct dma_window){{UINT64_MAX - 0xffff}, {0}, 0x10000};
+	CHECK(can_have(&dev, layout(100, 8)) && can_have(&dev, layout(8192, 8)));
 	CHECK(balanced(&before));
 }
 

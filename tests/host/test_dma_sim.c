@@ -370,6 +370,9 @@ SELFTEST_KEEPS(host, dma_refuses_what_it_cannot_do, DEBUG_PAGES)
 		CHECK(dma_alloc_coherent(&dev, l, &info) == ALLOC_INVALID_PARAM);
 	CHECK(sim.lines == 1 && !info.cpu_addr && info.bus_addr.value == 42);
 	CHECK(alloc_coherent(l, &info) == ALLOC_OK && dealloc_coherent(info, l) == ALLOC_OK);
+	/* Said anew for another configuration. */
+	CHECK(stop() && start(false, false));
+	CHECK(dma_alloc_coherent(&dev, l, &info) == ALLOC_INVALID_PARAM && sim.lines == 1);
 	CHECK(stop());
 }
 
@@ -387,6 +390,7 @@ SELFTEST_KEEPS(host, dma_init_only_when_idle, DEBUG_PAGES)
 	CHECK(sim.lines == 1 && virt_to_bus(info.cpu_addr).value == info.bus_addr.value);
 	CHECK(dealloc_coherent(info, l) == ALLOC_OK);
 	dma_init(&config);
+	CHECK(sim.lines == 1);
 	CHECK(alloc_coherent(l, &info) == ALLOC_OK);
 	CHECK(info.bus_addr.value == (uintptr_t)info.cpu_addr + 0x100000);
 	CHECK(bus_to_phys(info.bus_addr).value == (uintptr_t)info.cpu_addr);
