@@ -1226,8 +1226,9 @@ static bool overlaps(const struct byte_tlsf *h, uintptr_t start, size_t nbytes)
 	return false;
 }
 
-/* A balanced tree of the first n pieces of a list, which is moved on. */
-static struct tlsf_piece *tree_of(struct tlsf_piece **list, size_t n)
+/* A balanced tree of the first n pieces of a list, which is moved on. Out of line, else gcc puts it
+ * into itself, again and again. */
+COLD struct tlsf_piece *tree_of(struct tlsf_piece **list, size_t n)
 {
 	struct tlsf_piece *left, *root;
 

@@ -307,8 +307,9 @@ static bool goes_before(const struct page_region *r, const struct page_region *s
 	return r->first_pn < s->first_pn;
 }
 
-/* A balanced tree of the n regions from *next on, which it leaves at the one behind them. */
-static struct page_region *plant_tree(struct page_region **next, size_t n)
+/* A balanced tree of the n regions from *next on, which it leaves at the one behind them. Out of
+ * line, else gcc puts it into itself, again and again. */
+__attribute__((noinline)) static struct page_region *plant_tree(struct page_region **next, size_t n)
 {
 	struct page_region *below, *root;
 
