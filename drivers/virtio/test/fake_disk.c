@@ -283,13 +283,16 @@ static void fake_set_features(struct virtio_transport *t, uint64_t features)
 
 static uint32_t fake_config(struct virtio_transport *t, uint32_t offset)
 {
-	const struct fake_disk *f = fake_of(t);
+	struct fake_disk *f = fake_of(t);
+	uint32_t high = (uint32_t)(f->capacity >> 32);
 
 	switch (offset) {
 	case 0:
 		return (uint32_t)f->capacity;
 	case 4:
-		return (uint32_t)(f->capacity >> 32);
+		f->capacity += f->grows_in_between;
+		f->grows_in_between = false;
+		return high;
 	case 8:
 		return f->size_max;
 	case 12:
@@ -319,8 +322,10 @@ static int fake_queue_start(struct virtio_transport *t, uint32_t queue,
 {
 	struct fake_disk *f = fake_of(t);
 
-	if (queue || f->started || place->size > f->queue_max)
+	if (queue || f->started || place->size > f->queue_max) {
+		f->broken_rules++;
 		return -1;
+	}
 	f->place = *place;
 	f->started = true;
 	f->told_capacity = f->capacity;

@@ -45,6 +45,7 @@ struct fake_disk {
 	uint32_t seg_max, size_max, blk_size;
 	uint64_t capacity;
 	bool refuses_features, ignores_reset, keeps_changing, gives_irq;
+	bool grows_in_between; /* by a sector, when one half of its size was read */
 
 	/* What it does. */
 	enum fake_fault fault;
