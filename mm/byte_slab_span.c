@@ -24,8 +24,8 @@
  * Pieces, any number, are in a tree by address, a treap whose priorities are a
  * hash of the address; a record finds its piece by its own number.
  *
- * Shortcomings: records and index are 2.1 % of the memory; a piece costs a word
- * of set-up for every 4 MiB.
+ * Shortcomings: records and index are 2.1 % of the memory, 2.3 % above level 0; a piece costs a
+ * word of set-up for every 4 MiB.
  */
 #include "bits.h"
 #include "slab_span.h"

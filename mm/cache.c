@@ -43,8 +43,8 @@
  * its empty slabs. cache_shrink does the same by hand.
  *
  * Hardening. 1: a free object bears a mark (64 secret bits, in its first word; behind it
- * where a constructor has been), removed by alloc: a free that finds it is a
- * double free, and an object that comes from its slab without it was written to,
+ * where a constructor has been), removed by alloc and before its slab goes: a free that finds
+ * it is a double free, and an object that comes from its slab without it was written to,
  * or never free. Lists are guarded: each link has a word that agrees with both of
  * its pointers, which is verified before they are followed; a slab that is
  * found overwritten is cut out and never used again, what is live in it may still be
