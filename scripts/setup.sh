@@ -5,6 +5,9 @@
 # SETUP=no: only say so and stop. On a system without apt: the names of the packages, and stop.
 set -eu
 
+# Of an ordinary user it leaves out where mkfs.ext4 is.
+PATH=$PATH:/usr/sbin:/sbin
+
 missing=
 apt=
 need() { # COMMAND DEBIAN-PACKAGE
