@@ -638,7 +638,7 @@ size-check: $(B)/mica.bin
 	@n=$$(wc -c < $(B)/mica.bin); echo "image: $$n bytes (limit $(SIZE_LIMIT))"; [ $$n -le $(SIZE_LIMIT) ]
 
 # The embedding example keeps the few lines that its document shows.
-SOURCES = $(filter-out tests/embed/embed.c tests/embed/port.h,$(shell git ls-files '*.c' '*.h'))
+SOURCES = $(filter-out tests/embed/embed.c tests/embed/port.h %.S,$(shell $(PYTHON) scripts/check_includes.py --list))
 
 format:
 	$(Q)scripts/setup.sh format

@@ -4,6 +4,7 @@
 
 Every #include of every module is compared with the table below; so is every
 architecture macro outside arch/ and linker/. Prints what breaks a rule; exit status 1 then.
+With --list it only prints the names of the sources.
 """
 import os, re, subprocess, sys
 
@@ -54,10 +55,22 @@ def check(path):
             yield "%s:%d: an architecture's macro outside arch/" % (path, n)
 
 
+def listed():
+    """What git knows of; without it (an archive, another user's clone) all that is here but what was built."""
+    git = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], capture_output=True, text=True)
+    if not git.returncode:
+        return [f for f in git.stdout.split("\0") if os.path.exists(f)]
+    found = (os.path.relpath(os.path.join(where, f)) for where, _, names in os.walk(".") for f in names)
+    return [f for f in found if not f.startswith(("build/", ".git/"))]
+
+
 def main():
-    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], capture_output=True,
-                           text=True).stdout.split("\n")
-    sources = [f for f in files if f.endswith((".c", ".h", ".S")) and os.path.exists(f)]
+    sources = sorted(f for f in listed() if f.endswith((".c", ".h", ".S")))
+    if sys.argv[1:] == ["--list"]:
+        print("\n".join(sources))
+        return 0
+    if not sources:
+        sys.exit("includes: there are no sources here")
     bad = [b for f in sources for b in check(f)]
     bad += ["%s: no SPDX line" % f for f in sources if "SPDX-License-Identifier: MIT" not in open(f).read(200)]
     print("\n".join(bad) if bad else "includes: %d files keep to the allowed arrows" % len(sources))
