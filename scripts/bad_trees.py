@@ -5,21 +5,23 @@
 QEMU and the firmware would not pass such a tree on, so it is put into place by gdb: the
 machine stops at the kernel's first instruction, the tree in memory is written
 over (or its address taken away), and the machine goes on. Expected: one clear
-line, then the machine stops or powers off; never a trap or silence where there is a console.
+line, then the machine stops or powers off; never a trap or silence where there is a console. Where
+there is none, gdb looks where it stopped, and for whom.
 """
-import dataclasses, os, re, signal, socket, struct, subprocess, tempfile, time
+import dataclasses, os, re, socket, struct, subprocess, tempfile, time
 
 import qemu
 
 ENTRY = {"riscv64": 0x80200000, "aarch64": 0x40200000}
 TREE_REGISTER = {"riscv64": "a1", "aarch64": "x0"}
+TRAP = r"PANIC: .* at pc 0x|early trap"
 
 
 @dataclasses.dataclass
 class Case:
     arch: str
     edit: str  # a name of EDITS
-    expect: str  # a regular expression of the line
+    expect: str  # a regular expression of the line; "": silence, and a stop
     machine: str = ""
 
 
@@ -145,10 +147,23 @@ def free_port():
         return s.getsockname()[1]
 
 
-def gdb_script(case, where):
+def gdb(run, where, port, *lines):
+    """What gdb prints; the machine goes on after it."""
+    script = os.path.join(where, "gdb")
+    with open(script, "w") as f:
+        f.write("\n".join(("set confirm off", "set pagination off", "target remote 127.0.0.1:%d" % port, *lines,
+                           "detach", "quit")) + "\n")
+    p = subprocess.run(["gdb-multiarch", "-nx", "-batch", "-x", script, os.path.join(run.dir, "mica.elf")],
+                       capture_output=True, text=True, timeout=60)
+    if p.returncode:
+        raise RuntimeError("gdb failed: " + p.stderr[-300:])
+    return p.stdout
+
+
+def put_tree(case, tree):
     """Replace the tree at the kernel's entry, or take its address away."""
     reg = TREE_REGISTER[case.arch]
-    lines = ["set confirm off", "set pagination off", "hbreak *%#x" % ENTRY[case.arch], "continue"]
+    lines = ["hbreak *%#x" % ENTRY[case.arch], "continue"]
     if case.edit in EXECUTED:  # in free memory
         instruction, x2 = EXECUTED[case.edit]
         lines += ["set $back = $pc", "set {int}0x50000000 = %#x" % instruction, "set $x2 = %d" % x2,
@@ -156,8 +171,36 @@ def gdb_script(case, where):
     if case.edit == "none":
         lines += ["set $%s = 0" % reg]
     elif case.edit in EDITS:
-        lines += ["restore %s binary $%s" % (os.path.join(where, case.arch + ".dtb"), reg)]
-    return lines + ["delete", "detach", "quit"]
+        lines += ["restore %s binary $%s" % (tree, reg)]
+    return lines + ["delete"]
+
+
+def output(p, timeout):
+    try:
+        out, _ = p.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        p.kill()
+        out, _ = p.communicate()
+    return out.decode(errors="replace").replace("\r", "")
+
+
+def judge(case, text):
+    if not re.search(case.expect, text):
+        return "no line like %r" % case.expect
+    return "it trapped" if re.search(TRAP, text) else None
+
+
+def judge_silent(p, run, where, port):
+    """It must have stopped for good, and in the panic about the tree."""
+    time.sleep(3)
+    if p.poll() is not None:
+        return "QEMU ended", output(p, 0)
+    calls = gdb(run, where, port, "info symbol $pc", "backtrace")
+    said = output(p, 0)
+    if said:
+        return "it is not silent", said
+    stopped = re.search(r'^stop\b.*^#\d+ .* in panic \(fmt=.*"device tree', calls, re.M | re.S)
+    return None if stopped else "it has not stopped in the panic", calls
 
 
 def boot(case):
@@ -173,25 +216,14 @@ def boot(case):
             EDITS[case.edit](tree)
         if case.edit in THROUGH_FIRMWARE:
             status, text = qemu.execute(args + ["-dtb", tree], 60)
-            return (None if re.search(case.expect, text) else "no line like %r" % case.expect), text
-        with open(os.path.join(where, "gdb"), "w") as f:
-            f.write("target remote 127.0.0.1:%d\n" % port + "\n".join(gdb_script(case, where)) + "\n")
-        p = subprocess.Popen(args + ["-S", "-gdb", "tcp:127.0.0.1:%d" % port], stdin=subprocess.DEVNULL,
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        time.sleep(0.5)
-        gdb = subprocess.run(["gdb-multiarch", "-nx", "-batch", "-x", os.path.join(where, "gdb"),
-                              os.path.join(run.dir, "mica.elf")], capture_output=True, text=True, timeout=60)
-        try:
-            out, _ = p.communicate(timeout=10 if case.expect else 3)
-        except subprocess.TimeoutExpired:
-            p.send_signal(signal.SIGTERM)
-            out, _ = p.communicate()
-    text = out.decode(errors="replace").replace("\r", "")
-    kernel_text = text[text.find("[  0."):] if "[  0." in text else text
-    if gdb.returncode:
-        return "gdb failed: " + gdb.stderr[-300:], text
-    if case.expect and not re.search(case.expect, text):
-        return "no line like %r" % case.expect, text
-    if re.search(r"page fault|exception|illegal", kernel_text) and "OpenSBI" not in kernel_text:
-        return "it trapped", text
-    return None, text
+            return judge(case, text), text
+        with subprocess.Popen(args + ["-S", "-gdb", "tcp:127.0.0.1:%d" % port], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as p:
+            try:
+                gdb(run, where, port, *put_tree(case, tree))
+                if not case.expect:
+                    return judge_silent(p, run, where, port)
+                text = output(p, 10)
+                return judge(case, text), text
+            finally:
+                p.kill()
