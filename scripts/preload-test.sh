@@ -4,10 +4,17 @@
 # usage: preload-test.sh PROGRAMS LIBRARY.so...; PROGRAMS is the folder where tests/preload/*.c are built
 set -u
 cd "$(dirname "$0")/.." || exit 1
-work=$(mktemp -d) || exit 1
-server=
-# Only the server that this script started is ended.
-trap '[ -z "$server" ] || kill "$server" 2> /dev/null; rm -rf "$work"' EXIT
+# Not in TMPDIR: a socket's path is at most 107 characters, and LD_PRELOAD ends a name at a blank.
+work=$(mktemp -d /tmp/mica.XXXXXX) || exit 1
+running=
+# What still runs is ended: timeout passes the signal on to all that it started. Ctrl-C comes twice,
+# from the terminal and from make.
+end_running() {
+	trap '' HUP INT TERM
+	[ -z "$running" ] || { kill "$running" && wait "$running"; } 2> /dev/null
+	rm -rf "$work"
+}
+trap end_running EXIT
 passed=0 failed=0 skipped=0
 built=$1
 shift
@@ -87,13 +94,17 @@ run_git() {
 	export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null
 	export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
 	export GIT_AUTHOR_DATE='1700000000 +0000' GIT_COMMITTER_DATE='1700000000 +0000'
-	git init -q -b main "$dir" && cd "$dir" || return 1
-	cp -r "$work/files/." . && git add -A && git commit -q -m one
-	find . -name '*.c' -exec sed -i 's/static/STATIC/' {} + && git commit -q -a -m two
-	git gc -q && git fsck --strict 2>&1
+	git init -q -b main "$dir"
+	cd "$dir" || return 1
+	cp -r "$work/files/." .
+	git add -A
+	git commit -q -m one
+	find . -name '*.c' -exec sed -i 's/static/STATIC/' {} +
+	git commit -q -a -m two
+	git gc -q
+	git fsck --strict 2>&1
 	git log --stat -p --format='%H %s' | sha256sum
 	git blame -s mm/fault.c | sha256sum
-	cd "$root" || return 1
 }
 
 ask_redis() {
@@ -104,61 +115,76 @@ run_redis() {
 	redis-server --port 0 --unixsocket "$work/redis.sock" --dir "$work" --save '' \
 		--enable-debug-command yes --io-threads 2 > "$work/redis.log" 2>&1 &
 	server=$!
+	trap 'cat "$work/redis.log"; kill "$server"' EXIT
 	for _ in $(seq 100); do
 		[ "$(ask_redis ping 2> /dev/null)" = PONG ] && break
 		sleep 0.1
 	done
+	ask_redis ping
 	timeout 120 env -u LD_PRELOAD redis-benchmark -s "$work/redis.sock" -q -n 8000 -r 5000 -c 20 -P 4 \
-		-t set,get,incr,lpush,rpop,sadd,hset,zadd,lrange_100,mset > "$work/bench.log" 2>&1 ||
+		-t set,get,incr,lpush,rpop,sadd,hset,zadd,lrange_100,mset > "$work/bench.log" 2>&1 || {
 		echo "the load generator failed"
+		return 1
+	}
 	ask_redis flushall
 	ask_redis debug populate 20000 key 200
 	ask_redis eval 'for i = 1, 20000 do redis.call("rpush", "l" .. i % 100, string.rep("x", i % 500)) end
 		return redis.call("dbsize")' 0
 	ask_redis bgsave > /dev/null
 	for _ in $(seq 100); do
-		ask_redis info persistence | grep -q 'rdb_bgsave_in_progress:0' && break
+		case $(ask_redis info persistence) in *rdb_bgsave_in_progress:0*) break ;; esac
 		sleep 0.1
 	done
 	ask_redis info persistence | tr -d '\r' | grep rdb_last_bgsave_status
 	ask_redis debug reload
 	ask_redis debug digest
 	ask_redis shutdown nosave
+	trap - EXIT
 	wait "$server"
-	echo "exit status $?"
-	server=
 }
 
 # --- The comparison ---
 
-# The program runs in a shell that is itself over the library.
+# The program runs in a shell that is itself over the library. In the background, for a shell that
+# waits for what is in front does not see signals.
 run_over() {
-	LD_PRELOAD=$1 timeout 300 bash -c "$(declare -f "run_$2" ask_redis)
-		root='$PWD' work='$work' server=; run_$2" 2>&1
+	local status
+	LD_PRELOAD=$1 timeout -k 10 300 bash -c "$(declare -f "run_$2" ask_redis)
+		set -e -o pipefail; work='$work'; run_$2" 2>&1 &
+	running=$!
+	wait "$running"
+	status=$?
+	running=
+	return "$status"
+}
+
+fail() {
+	failed=$((failed + 1))
+	echo "FAIL: $1"
 }
 
 compare() {
 	local library=$1 program=$2
-	if run_over "$PWD/$library" "$program" > "$work/out" && cmp -s "$work/out" "$work/$program.expected"; then
+	if run_over "$work/$library" "$program" > "$work/out" && cmp -s "$work/out" "$work/$program.expected"; then
 		passed=$((passed + 1))
 		return
 	fi
-	failed=$((failed + 1))
-	echo "FAIL: $program over $library"
+	fail "$program over $library"
 	diff "$work/$program.expected" "$work/out" | head -10
 }
 
 # expect_success LIBRARY WHAT PROGRAM: one of tests/preload ends with status 0
 expect_success() {
-	if LD_PRELOAD=$PWD/$1 timeout 60 "$built/$3" > "$work/out" 2>&1; then
+	if LD_PRELOAD=$work/$1 timeout 60 "$built/$3" > "$work/out" 2>&1; then
 		passed=$((passed + 1))
 		return
 	fi
-	failed=$((failed + 1))
-	echo "FAIL: $2, over $1"
+	fail "$2, over $1"
 	cat "$work/out"
 }
 
+make_source > "$work/large.c"
+mkdir "$work/files" && cp -r mm scripts "$work/files"
 programs=
 for program in python3 gcc sqlite3 perl git redis; do
 	tools=$program
@@ -168,23 +194,25 @@ for program in python3 gcc sqlite3 perl git redis; do
 		skipped=$((skipped + 1))
 		continue
 	fi
-	programs="$programs $program"
+	if run_over '' "$program" > "$work/$program.expected"; then
+		programs="$programs $program"
+	else
+		fail "$program over the C library's malloc"
+		head -10 "$work/$program.expected"
+	fi
 done
 
-make_source > "$work/large.c"
-mkdir "$work/files" && cp -r mm scripts "$work/files"
-for program in $programs; do
-	run_over '' "$program" > "$work/$program.expected"
-done
-for library in "$@"; do
+for path; do
+	library=$(basename "$path")
+	cp "$path" "$work"
 	# Is it the library that serves, and the engine that its name says?
-	engine=$(LD_PRELOAD=$PWD/$library python3 -c 'import ctypes
+	engine=$(LD_PRELOAD=$work/$library python3 -c 'import ctypes
 f = ctypes.CDLL(None).mica_preload_engine
 f.restype = ctypes.c_char_p
 print(f().decode().lower())' 2>&1)
 	case $library in
 	*-"$engine".so) passed=$((passed + 1)) ;;
-	*) failed=$((failed + 1)) && echo "FAIL: $library says '$engine'" ;;
+	*) fail "$library says '$engine'" ;;
 	esac
 	expect_success "$library" 'memory goes back' give_back
 	expect_success "$library" 'fork with handlers that allocate' forks
