@@ -148,12 +148,12 @@ $(foreach m,$(MODULES),$(eval $(call objs_of,$(TSRC_$(m))): MODFLAGS += $(INC_te
 
 $(MM_OBJS): MODFLAGS += $(MM_LTO)
 
-$(MM_UNIT): $(MM_OBJS)
+$(MM_UNIT): $(MM_OBJS) $(B)/objects
 	$(call say,LTO,$@)
-	$(Q)$(KCC) $(KFLAGS) $(MM_LTO) -flinker-output=nolto-rel -r -nostdlib -o $@ $^
+	$(Q)$(KCC) $(KFLAGS) $(MM_LTO) -flinker-output=nolto-rel -r -nostdlib -o $@ $(MM_OBJS)
 
 # A file that holds a compiler and its flags, written when they change, and only then: what depends on
-# it is built anew.
+# it is built anew. One with the names of what is linked does so where a source is gone.
 define keep_flags
 @mkdir -p $(@D)
 @printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(1))' > $@
@@ -189,7 +189,7 @@ LINK := $(subst --no-warn-rwx-segments,,$(LINK))
 endif
 
 # The symbol table for backtraces: made from a first link, whose text does not move in the second.
-$(B)/mica.elf: $(LINK_OBJS) $(B)/kernel.lds scripts/ksyms.py
+$(B)/mica.elf: $(LINK_OBJS) $(B)/objects $(B)/kernel.lds scripts/ksyms.py
 	$(call say,LD,$@)
 	$(Q)$(PYTHON) scripts/ksyms.py < /dev/null > $(B)/ksyms0.S
 	$(Q)$(KCC) $(ARCH_CFLAGS) -c -o $(B)/ksyms0.o $(B)/ksyms0.S
@@ -200,6 +200,9 @@ $(B)/mica.elf: $(LINK_OBJS) $(B)/kernel.lds scripts/ksyms.py
 
 $(B)/mica.bin: $(B)/mica.elf
 	$(Q)$(KOBJCOPY) -O binary $< $@
+
+$(B)/objects: FORCE
+	$(call keep_flags,$(LINK) $(KOBJS))
 
 kernel: $(B)/mica.bin
 
@@ -233,7 +236,10 @@ $(HB)/%.o: %.c $(HB)/flags
 $(HB)/flags: FORCE
 	$(call keep_flags,$(HOSTCC) $(HOST_FLAGS))
 
-$(HB)/selftest: $(HOST_OBJS)
+$(HB)/objects: FORCE
+	$(call keep_flags,$(HOST_OBJS) $(INJECT_OBJS) $(INJECT_WRAP))
+
+$(HB)/selftest: $(HOST_OBJS) $(HB)/objects
 	$(call say,HOSTLD,$@)
 	$(Q)$(HOSTCC) $(HOST_FLAGS) -o $@ $(HOST_OBJS) -lcmocka -lfdt -lpthread
 
@@ -246,9 +252,9 @@ INJECT_SRCS := $(wildcard tests/inject/*.c)
 INJECT_OBJS := $(INJECT_SRCS:%.c=$(HB)/%.o)
 INJECT_WRAP := $(shell sed -n 's/^WRAPPED(\(.*\));/\1/p' $(INJECT_SRCS)) $(ENGINES:%=byte_%_ops)
 
-$(HB)/injection: $(INJECT_OBJS) $(filter-out %/host/runner.o,$(HOST_OBJS))
+$(HB)/injection: $(INJECT_OBJS) $(filter-out %/host/runner.o,$(HOST_OBJS)) $(HB)/objects
 	$(call say,HOSTLD,$@)
-	$(Q)$(HOSTCC) $(HOST_FLAGS) $(INJECT_WRAP:%=-Wl$(comma)--wrap=%) -o $@ $^ -lfdt -lpthread
+	$(Q)$(HOSTCC) $(HOST_FLAGS) $(INJECT_WRAP:%=-Wl$(comma)--wrap=%) -o $@ $(filter %.o,$^) -lfdt -lpthread
 
 inject-test: $(HB)/injection
 	$(Q)$(HB)/injection $(if $(FILTER),"$(FILTER)")
@@ -304,10 +310,13 @@ $(FUZZ_OBJS) $(FUZZ_MAINS):
 	@mkdir -p $(@D)
 	$(Q)clang $(FUZZ_FLAGS) -DFUZZ_ENGINE=byte_$(@F:fuzz_%.o=%)_ops -MMD -MP -c -o $@ $<
 
-$(FUZZ_TARGETS:%=$(FUZZ_DIR)/%): $(FUZZ_DIR)/%: $(FUZZ_DIR)/fuzz_%.o $(FUZZ_OBJS)
+$(FUZZ_TARGETS:%=$(FUZZ_DIR)/%): $(FUZZ_DIR)/%: $(FUZZ_DIR)/fuzz_%.o $(FUZZ_OBJS) $(FUZZ_DIR)/objects
 	$(call say,FUZZER,$@)
 	@mkdir -p $(@D)/corpus-$*
-	$(Q)clang -fsanitize=fuzzer$(comma)address$(comma)undefined -o $@ $^ -lpthread
+	$(Q)clang -fsanitize=fuzzer$(comma)address$(comma)undefined -o $@ $(filter %.o,$^) -lpthread
+
+$(FUZZ_DIR)/objects: FORCE
+	$(call keep_flags,$(FUZZ_OBJS))
 
 $(FUZZ_DIR)/flags: FORCE
 	$(call keep_flags,$(FUZZ_FLAGS))
@@ -329,7 +338,8 @@ fuzz-mm: $(FUZZ_TARGETS:%=$(FUZZ_DIR)/%)
 # Instructions of the worst operations of TLSF and of the facade, counted one by one, against their
 # bounds.
 WORST_NEEDS := tests/worst/count.c tests/worst/count.h tests/host/mm_port_host.c $(SRC_mm) \
-	       $(wildcard mm/*.h mm/include/mm/*.h)
+	       $(wildcard mm/*.h mm/include/mm/*.h) build/worst/flags
+WORST_FLAGS := $(WARN) -O2 -DMM_FAST_BITS=1 -DMM_GLOBAL_ENGINE=byte_tlsf_ops -Imm/include -Itests/host
 
 ifeq ($(filter x86_64%,$(shell $(HOSTCC) -dumpmachine)),)
 worst-test:
@@ -345,9 +355,11 @@ worst-test-0 worst-test-1: worst-test-%: build/worst/tlsf-% build/worst/global-%
 define worst_program
 	$(call say,HOSTCC,$@)
 	@mkdir -p $(@D)
-	$(Q)$(HOSTCC) $(WARN) -O2 -DMM_HARDEN=$* -DMM_FAST_BITS=1 \
-		-DMM_GLOBAL_ENGINE=byte_tlsf_ops -Imm/include -Itests/host -o $@ $(filter %.c,$^) -lpthread
+	$(Q)$(HOSTCC) $(WORST_FLAGS) -DMM_HARDEN=$* -o $@ $(filter %.c,$^) -lpthread
 endef
+
+build/worst/flags: FORCE
+	$(call keep_flags,$(HOSTCC) $(WORST_FLAGS) $(SRC_mm))
 
 build/worst/tlsf-%: tests/worst/tlsf_worst.c $(WORST_NEEDS)
 	$(worst_program)
@@ -374,7 +386,7 @@ BENCH_PLUGINS := $(ENGINES:%=$(BENCH_DIR)/mica-%.so) $(ENGINES:%=$(BENCH_DIR)/mi
 BENCH_NEEDS   := $(wildcard mm/*.h mm/include/mm/*.h) bench/plugins/port_bench.h $(BENCH_DIR)/flags
 
 $(BENCH_DIR)/flags: FORCE
-	$(call keep_flags,$(BENCH_CC) $(BENCH_FLAGS))
+	$(call keep_flags,$(BENCH_CC) $(BENCH_FLAGS) $(SRC_mm))
 
 $(ENGINES:%=$(BENCH_DIR)/mica-%.so): $(BENCH_DIR)/mica-%.so: bench/plugins/heap_engine.c mm/byte_%.c mm/bits.c mm/fault.c bench/host/plugin.h $(BENCH_NEEDS)
 	$(call say,PLUGIN,$@)
@@ -405,13 +417,16 @@ BENCH_HEADERS := $(wildcard bench/host/*.h)
 define bench_programs
 build/bench/$(1)/replay: bench/host/replay.c bench/host/replay_count.c bench/host/replay_memory.c bench/host/replay_verify.c bench/host/trace_read.c
 build/bench/$(1)/pagebench: bench/host/pagebench.c
-build/bench/$(1)/replay build/bench/$(1)/pagebench: $(BENCH_HEADERS)
+build/bench/$(1)/replay build/bench/$(1)/pagebench: $(BENCH_HEADERS) build/bench/$(1)/flags
 	@mkdir -p $$(@D)
 	$$(Q)$(2) $$(BENCH_TOOL) -o $$@ $$(filter %.c,$$^) -ldl
 
-build/bench/$(1)/libc.so: bench/plugins/libc.c $(BENCH_HEADERS)
+build/bench/$(1)/libc.so: bench/plugins/libc.c $(BENCH_HEADERS) build/bench/$(1)/flags
 	@mkdir -p $$(@D)
 	$$(Q)$(2) $$(BENCH_SO) -fno-plt -o $$@ $$<
+
+build/bench/$(1)/flags: FORCE
+	$$(call keep_flags,$(2) $$(BENCH_SO))
 
 bench-programs-$(1): $(addprefix build/bench/$(1)/,replay pagebench libc.so)
 endef
@@ -422,15 +437,15 @@ $(foreach a,$(ARCHES),$(eval $(call bench_programs,$(a),$$(LIB_CC_$(a)))))
 BENCH_TOOLS := $(addprefix build/bench/host/,record.so tracetool libcount.so)
 QEMU_MAJOR   = $(shell qemu-$$(uname -m) --version | sed -n 's/.* version \([0-9]*\).*/\1/p')
 
-build/bench/host/record.so: bench/host/record.c bench/host/trace_write.c $(BENCH_HEADERS)
+build/bench/host/record.so: bench/host/record.c bench/host/trace_write.c $(BENCH_HEADERS) build/bench/host/flags
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) $(BENCH_SO) -Wl,-z,initfirst -o $@ $(filter %.c,$^) -ldl -lpthread
 
-build/bench/host/tracetool: bench/host/tracetool.c bench/host/trace_read.c bench/host/trace_write.c $(BENCH_HEADERS)
+build/bench/host/tracetool: bench/host/tracetool.c bench/host/trace_read.c bench/host/trace_write.c $(BENCH_HEADERS) build/bench/host/flags
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) $(BENCH_TOOL) -o $@ $(filter %.c,$^)
 
-build/bench/host/libcount.so: bench/host/qemu_count.c $(BENCH_HEADERS)
+build/bench/host/libcount.so: bench/host/qemu_count.c $(BENCH_HEADERS) build/bench/host/flags
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) $(BENCH_SO) -DPLUGIN_API=$(if $(filter 4 5 6 7 8,$(QEMU_MAJOR)),1,2) -o $@ $<
 
@@ -523,17 +538,20 @@ $(LIB_DIR)/$(1)/$(LIB_VARIANT)/%.o: %.c $(LIB_DIR)/$(1)/$(LIB_VARIANT)/flags
 	@mkdir -p $$(@D)
 	$$(Q)$$(LIB_BUILD_$(1)) $$(if $$(LIB_UNIT),$$(MM_LTO)) -MMD -MP -c -o $$@ $$<
 
-$(LIB_DIR)/$(1)/$(LIB_VARIANT)/unit.o: $$(LIB_OBJS_$(1))
+$(LIB_DIR)/$(1)/$(LIB_VARIANT)/unit.o: $$(LIB_OBJS_$(1)) $(LIB_DIR)/$(1)/$(LIB_VARIANT)/objects
 	$$(call say,LTO,$$@)
-	$$(Q)$$(LIB_BUILD_$(1)) $$(MM_LTO) -flinker-output=nolto-rel -r -nostdlib -o $$@ $$^
+	$$(Q)$$(LIB_BUILD_$(1)) $$(MM_LTO) -flinker-output=nolto-rel -r -nostdlib -o $$@ $$(LIB_OBJS_$(1))
 
 $(LIB_DIR)/$(1)/$(LIB_VARIANT)/flags: FORCE
 	$$(call keep_flags,$$(LIB_BUILD_$(1)))
 
-$(LIB_DIR)/$(1)/$(LIB_VARIANT)/libmica-mm.a: $$(if $$(LIB_UNIT),$(LIB_DIR)/$(1)/$(LIB_VARIANT)/unit.o,$$(LIB_OBJS_$(1)))
+$(LIB_DIR)/$(1)/$(LIB_VARIANT)/objects: FORCE
+	$$(call keep_flags,$$(LIB_AR_$(1)) $$(LIB_OBJS_$(1)))
+
+$(LIB_DIR)/$(1)/$(LIB_VARIANT)/libmica-mm.a: $$(if $$(LIB_UNIT),$(LIB_DIR)/$(1)/$(LIB_VARIANT)/unit.o,$$(LIB_OBJS_$(1))) $(LIB_DIR)/$(1)/$(LIB_VARIANT)/objects
 	$$(call say,AR,$$@)
 	$$(Q)rm -f $$@
-	$$(Q)$$(LIB_AR_$(1)) rcs $$@ $$^
+	$$(Q)$$(LIB_AR_$(1)) rcs $$@ $$(filter %.o,$$^)
 
 $(LIB_DIR)/$(1)/libmica-mm.a: $(LIB_DIR)/$(1)/$(LIB_VARIANT)/libmica-mm.a FORCE
 	@cmp -s $$< $$@ || cp $$< $$@
@@ -549,13 +567,17 @@ lib: $(LIB_ARCHES:%=$(LIB_DIR)/%/libmica-mm.a)
 # The same with a program that misuses memory, to see whom the library names as the caller.
 EMBED_PORT  := $(if $(PORT),,tests/embed/port_calls.c)
 EMBED_NAMES := $(foreach p,embed caller,$(p)$(if $(PORT),,-calls))
+EMBED_FLAGS := $(LIB_DIR)/flags$(if $(PORT),,-calls)
+
+$(EMBED_FLAGS): FORCE
+	$(call keep_flags,$(LIB_VARIANT) $(LIB_PORT))
 
 define embed_rules
-$(LIB_DIR)/host/$(1): tests/embed/$(2).c $(EMBED_PORT) tests/embed/console_host.c $(LIB_DIR)/host/$(LIB_VARIANT)/libmica-mm.a
-	$$(Q)$$(LIB_BUILD_host) -fno-builtin-fputs -o $$@ $$^
+$(LIB_DIR)/host/$(1): tests/embed/$(2).c $(EMBED_PORT) tests/embed/console_host.c $(LIB_DIR)/host/$(LIB_VARIANT)/libmica-mm.a $(EMBED_FLAGS)
+	$$(Q)$$(LIB_BUILD_host) -fno-builtin-fputs -o $$@ $$(filter-out $(EMBED_FLAGS),$$^)
 
-$(LIB_DIR)/%/$(1): tests/embed/$(2).c $(EMBED_PORT) tests/embed/console_%.S kernel/lib/string.c $(LIB_DIR)/%/$(LIB_VARIANT)/libmica-mm.a
-	$$(Q)$$(LIB_BUILD_$$*) $$(INC_lib) -fno-tree-loop-distribute-patterns -static -nostdlib -o $$@ $$^
+$(LIB_DIR)/%/$(1): tests/embed/$(2).c $(EMBED_PORT) tests/embed/console_%.S kernel/lib/string.c $(LIB_DIR)/%/$(LIB_VARIANT)/libmica-mm.a $(EMBED_FLAGS)
+	$$(Q)$$(LIB_BUILD_$$*) $$(INC_lib) -fno-tree-loop-distribute-patterns -static -nostdlib -o $$@ $$(filter-out $(EMBED_FLAGS),$$^)
 endef
 $(foreach n,$(EMBED_NAMES),$(eval $(call embed_rules,$(n),$(n:%-calls=%))))
 
@@ -576,7 +598,7 @@ PRELOAD_ENGINES ?= $(ENGINES)
 PRELOAD_LIBS  := $(PRELOAD_ENGINES:%=$(PRELOAD_DIR)/libmica-preload-%.so)
 
 $(PRELOAD_DIR)/flags: FORCE
-	$(call keep_flags,$(HOSTCC) $(PRELOAD_FLAGS))
+	$(call keep_flags,$(HOSTCC) $(PRELOAD_FLAGS) $(SRC_mm))
 
 $(PRELOAD_DIR)/libmica-preload-%.so: tests/preload/preload.c $(SRC_mm) $(wildcard mm/*.h mm/include/mm/*.h) tests/preload/port_preload.h $(PRELOAD_DIR)/flags
 	$(call say,PRELOAD,$@)
@@ -589,7 +611,7 @@ preload: $(PRELOAD_DIR)/libmica-preload.so
 
 PRELOAD_PROGRAMS := $(addprefix $(PRELOAD_DIR)/,give_back forks misuse errors)
 
-$(PRELOAD_PROGRAMS): $(PRELOAD_DIR)/%: tests/preload/%.c
+$(PRELOAD_PROGRAMS): $(PRELOAD_DIR)/%: tests/preload/%.c $(PRELOAD_DIR)/flags
 	@mkdir -p $(@D)
 	$(Q)$(HOSTCC) $(WARN) -O1 -g -fno-builtin-malloc -o $@ $<
 

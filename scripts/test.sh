@@ -32,6 +32,11 @@ nothing_rebuilt() {
     said=$(make kernel "$@") && [ -z "$said" ] || { echo "$said"; return 1; }
 }
 
+# An image without the tests of dma/ is linked at the same place, and so is the whole one after it.
+source_is_gone() {
+    make kernel "$@" TSRC_dma= | grep ' LD ' && make kernel "$@" | grep ' LD '
+}
+
 # An archive without .git has the same sources.
 includes() {
     local said
@@ -58,6 +63,7 @@ builds() {
     step "build $arch clang" make kernel ARCH="$arch" LLVM=1
     step "build $arch debug" make kernel ARCH="$arch" DEBUG=1
     step "build $arch without tests" make kernel size-check ARCH="$arch" TESTS=0
+    step "what is gone is not linked, $arch" source_is_gone ARCH="$arch"
     step "nothing is rebuilt, $arch" nothing_rebuilt ARCH="$arch"
     step "symbols $arch" make check-symbols ARCH="$arch"
     shift
