@@ -21,6 +21,7 @@ ARCHES  := riscv64 aarch64
 ENGINES := tlsf slab buddy
 
 one_of = $(if $(filter $(2),$($(1))),,$(error $(1)=$($(1)): pick one of: $(2)))
+some_of = $(if $(filter-out $(2),$($(1))),$(error $(1)=$($(1)): pick from: $(2)))
 $(call one_of,ARCH,$(ARCHES))
 $(call one_of,ALLOC,$(ENGINES))
 $(call one_of,HARDEN,0 1 2 3)
@@ -295,6 +296,7 @@ fdt-test: $(HB)/selftest
 # --- Fuzzers ----------------------------------------------------------------
 
 FUZZ_SECONDS ?= 10
+$(if $(shell echo '$(FUZZ_SECONDS)' | grep -x '[1-9][0-9]*'),,$(error FUZZ_SECONDS=$(FUZZ_SECONDS): a whole number from 1))
 FUZZ_DIR     ?= build/fuzz
 FUZZ_FLAGS    = -std=gnu11 -g -O1 -fsanitize=fuzzer-no-link$(comma)address$(comma)undefined -fno-sanitize-recover=all \
 		$(MM_DEFS) -DMM_GLOBAL_ENGINE=byte_$(ALLOC)_ops -Imm/include -Imm
@@ -510,6 +512,8 @@ $(BENCH_DIR)/guest-%.txt: FORCE
 PORT          ?=
 MAX_CPUS      ?= 8
 LIB_ARCHES    := host $(ARCHES)
+$(call some_of,LIB_ARCHES,host $(ARCHES))
+$(if $(filter $(shell seq 64),$(MAX_CPUS)),,$(error MAX_CPUS=$(MAX_CPUS): from 1 to 64))
 LIB_DIR       := build/lib
 LIB_VARIANT   := $(ALLOC)-h$(HARDEN)-c$(MAX_CPUS)$(if $(filter 1,$(DEBUG)),-debug)$(if $(PORT),-port)
 LIB_PORT      := $(if $(PORT),-DMM_PORT_INLINE='"$(abspath $(PORT))"')
@@ -595,6 +599,7 @@ PRELOAD_DIR   := build/preload
 PRELOAD_FLAGS = $(WARN) -O2 $(JUMPS) -g -fPIC $(call one_unit,$(HOSTCC)) -fvisibility=hidden -fno-builtin-malloc -fno-builtin-calloc \
 		-Wl,-z,initfirst $(INC_mm) $(MM_DEFS) -DMM_FAST_BITS=1 -DMM_MAX_CPUS=16 -DMM_PORT_INLINE='"../../../tests/preload/port_preload.h"'
 PRELOAD_ENGINES ?= $(ENGINES)
+$(call some_of,PRELOAD_ENGINES,$(ENGINES))
 PRELOAD_LIBS  := $(PRELOAD_ENGINES:%=$(PRELOAD_DIR)/libmica-preload-%.so)
 
 $(PRELOAD_DIR)/flags: FORCE
@@ -621,7 +626,8 @@ preload-test: $(PRELOAD_LIBS) $(PRELOAD_PROGRAMS)
 
 # --- Running ----------------------------------------------------------------
 
-QEMU_RUN = $(PYTHON) scripts/qemu.py $(ARCH) --dir $(B) --mem $(MEM) --smp $(SMP) $(QEMU_ARGS)
+# $(1): options of the script; QEMU_ARGS may end in `--` and QEMU's own.
+qemu_run = $(PYTHON) scripts/qemu.py $(ARCH) $(1) --dir $(B) --mem $(MEM) --smp $(SMP) $(QEMU_ARGS)
 
 qemu-riscv64 qemu-aarch64: qemu-%:
 	$(Q)scripts/setup.sh $*
@@ -629,7 +635,7 @@ qemu-riscv64 qemu-aarch64: qemu-%:
 	$(Q)$(MAKE) --no-print-directory ARCH=$* run
 
 run:
-	$(Q)$(QEMU_RUN)
+	$(Q)$(call qemu_run)
 
 # QEMU waits for gdb at the first instruction; both end together.
 gdb-riscv64 gdb-aarch64: gdb-%:
@@ -638,7 +644,7 @@ gdb-riscv64 gdb-aarch64: gdb-%:
 	$(Q)$(MAKE) --no-print-directory ARCH=$* debug
 
 debug:
-	$(Q)$$($(QEMU_RUN) --show) -S -gdb tcp::1234 -serial file:build/gdb-console.log -monitor none & \
+	$(Q)$$($(call qemu_run,--show)) -S -gdb tcp::1234 -serial file:build/gdb-console.log -monitor none & \
 		gdb-multiarch -q -ex 'target remote :1234' $(B)/mica.elf; kill $$!
 
 # --- Tests and checks -------------------------------------------------------

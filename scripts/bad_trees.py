@@ -148,13 +148,13 @@ def free_port():
 
 
 def gdb(run, where, port, *lines):
-    """What gdb prints; the machine goes on after it."""
+    """What gdb prints; the machine goes on after it. In the folder, for gdb takes no blank in a name."""
     script = os.path.join(where, "gdb")
     with open(script, "w") as f:
         f.write("\n".join(("set confirm off", "set pagination off", "target remote 127.0.0.1:%d" % port, *lines,
                            "detach", "quit")) + "\n")
-    p = subprocess.run(["gdb-multiarch", "-nx", "-batch", "-x", script, os.path.join(run.dir, "mica.elf")],
-                       capture_output=True, text=True, timeout=60)
+    p = subprocess.run(["gdb-multiarch", "-nx", "-batch", "-x", script, os.path.abspath(run.dir) + "/mica.elf"],
+                       cwd=where, capture_output=True, text=True, timeout=60)
     if p.returncode:
         raise RuntimeError("gdb failed: " + p.stderr[-300:])
     return p.stdout
@@ -171,7 +171,7 @@ def put_tree(case, tree):
     if case.edit == "none":
         lines += ["set $%s = 0" % reg]
     elif case.edit in EDITS:
-        lines += ["restore %s binary $%s" % (tree, reg)]
+        lines += ["restore %s binary $%s" % (os.path.basename(tree), reg)]
     return lines + ["delete"]
 
 
@@ -210,7 +210,7 @@ def boot(case):
         args = qemu.command(run, [])
         tree = os.path.join(where, case.arch + ".dtb")
         dump = [a for a in args]
-        dump[dump.index("-M") + 1] += ",dumpdtb=" + tree
+        dump[dump.index("-M") + 1] += ",dumpdtb=" + qemu.quoted(tree)
         subprocess.run(dump, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if case.edit in EDITS:
             EDITS[case.edit](tree)

@@ -40,7 +40,7 @@ class Heap:
     def counted(self, counter, tool, *args):
         """Under the emulator, which counts in the file counter."""
         emulator = ["qemu-" + (os.uname().machine if self.arch == "host" else self.arch),
-                    "-plugin", "%s,counter=%s" % (COUNTER, counter)]
+                    "-plugin", "%s,counter=%s" % (COUNTER, counter.replace(",", ",,"))]
         if self.arch != "host":
             emulator += ["-L", "/usr/%s-linux-gnu" % self.arch]
         if self.preload:

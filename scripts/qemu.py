@@ -85,6 +85,11 @@ def make_disks(run, where):
     return disks
 
 
+def quoted(path):
+    """A path as the value of one of QEMU's options, where a comma ends it."""
+    return path.replace(",", ",,")
+
+
 def command(run, disks, prompt=False):
     args = ["qemu-system-" + run.arch, "-M", run.machine or MACHINE[run.arch], "-m", run.mem, "-smp", str(run.smp),
             "-nographic", "-net", "none"]
@@ -99,7 +104,7 @@ def command(run, disks, prompt=False):
         if append:
             args += ["-append", append]
     for i, (path, serial, read_only) in enumerate(disks):
-        args += ["-drive", "if=none,id=d%d,format=raw,file=%s%s" % (i, path, ",readonly=on" if read_only else ""),
+        args += ["-drive", "if=none,id=d%d,format=raw,file=%s%s" % (i, quoted(path), ",readonly=on" if read_only else ""),
                  "-device", "virtio-blk-device,drive=d%d,serial=%s" % (i, serial)]
     for i, (size, block) in enumerate(run.zero_disks):
         args += ["-blockdev", "driver=null-co,read-zeroes=on,node-name=z%d,size=%d" % (i, size), "-device",

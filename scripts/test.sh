@@ -37,6 +37,14 @@ source_is_gone() {
     make kernel "$@" TSRC_dma= | grep ' LD ' && make kernel "$@" | grep ' LD '
 }
 
+# In one line, and before anything is built.
+refused() {
+    local wrong
+    for wrong; do
+        make help "$wrong" 2>&1 | grep "^Makefile:.* $wrong: " || { echo "$wrong is taken"; return 1; }
+    done
+}
+
 # An archive without .git has the same sources.
 includes() {
     local said
@@ -88,6 +96,8 @@ job() {
 }
 
 job step "includes" includes
+job step "wrong variables are refused" refused ARCH=foo HARDEN=4 LIB_ARCHES=foo PRELOAD_ENGINES=foo \
+    MAX_CPUS=0 MAX_CPUS=65 MAX_CPUS=abc FUZZ_SECONDS=0 FUZZ_SECONDS=x
 job host_default
 job builds aarch64
 job builds riscv64 39 48
