@@ -217,6 +217,7 @@ print(f().decode().lower())' 2>&1)
 	expect_success "$library" 'memory goes back' give_back
 	expect_success "$library" 'fork with handlers that allocate' forks
 	expect_success "$library" 'misuse names its caller' misuse
+	expect_success "$library" 'errors are those of the C library' errors
 	for program in $programs; do
 		compare "$library" "$program"
 	done
