@@ -10,7 +10,7 @@ terminal, or CI=true) the run is judged: every test that is in the ELF must have
 reported, none may have failed, the checksums of the disks must be those of the
 files, and the scratch disk must hold the pattern, byte by byte, after power-off.
 """
-import argparse, dataclasses, hashlib, os, re, shutil, struct, subprocess, sys, tempfile, threading
+import argparse, dataclasses, hashlib, os, re, select, shutil, struct, subprocess, sys, tempfile, threading, time
 
 MACHINE = {"riscv64": "virt", "aarch64": "virt"}
 CPU = {"riscv64": "rv64", "aarch64": "cortex-a53"}
@@ -37,7 +37,7 @@ class Run:
     extra: tuple = ()
     prompt: bytes = b""  # what the firmware asks, and what a person would type then
     answer: bytes = b""
-    patient: bool = False  # the console loses what is typed before the character in front of it is shown
+    patient: bool = False  # the console loses what is typed before it is asked for
     panics: str = ""  # a regular expression: it must panic with such text, and nothing else is judged
     expect: tuple = ()  # regular expressions that the output must match besides
     zero_disks: tuple = ()  # (size, block) in bytes: disks that read as zeroes; what is no whole block cannot be read
@@ -202,20 +202,33 @@ def typing(run):
     return steps
 
 
-def execute(args, timeout, steps=(), powers_off=True):
+def type_in(p, text):
+    p.stdin.write(text)
+    p.stdin.flush()
+
+
+def read_or_retype(p, typed):
+    """The next output. What was typed before the machine asked for it may be lost: again, if nothing comes of it."""
+    while typed and not select.select([p.stdout], [], [], 3)[0]:
+        type_in(p, typed)
+    return os.read(p.stdout.fileno(), 65536)
+
+
+def execute(args, timeout, steps=(), powers_off=True, patient=False):
     """(exit status or None after the timeout, output). Types as typing() says."""
-    steps, seen = list(steps), 0
+    steps, seen, typed = list(steps), 0, b""
     with subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as p:
         timer = threading.Timer(timeout, p.kill)
         timer.start()
         out = b""
         stopped = False
-        while chunk := os.read(p.stdout.fileno(), 65536):
+        while chunk := read_or_retype(p, typed if patient else b""):
             out += chunk
             if steps and steps[0][0] in out[seen:]:
-                p.stdin.write(steps.pop(0)[1])
-                p.stdin.flush()
-                seen = len(out)
+                typed, seen = steps.pop(0)[1], len(out)
+                if patient:
+                    time.sleep(0.1)  # until the machine asks for it
+                type_in(p, typed)
             if not powers_off and LAST_LINE.search(out[-4096:]):
                 stopped = True
                 p.kill()
@@ -231,7 +244,7 @@ def boot(run):
     with tempfile.TemporaryDirectory(prefix="mica.") as where:
         disks = make_disks(run, where)
         before = [open(d[0], "rb").read() for d in disks]
-        status, text = execute(command(run, disks), run.timeout, typing(run), run.powers_off)
+        status, text = execute(command(run, disks), run.timeout, typing(run), run.powers_off, run.patient)
         if status is None:
             return "no end after %g s" % run.timeout, text
         return judge(run, text, status, disks, before), text
