@@ -6,16 +6,24 @@
 
 #include "kernel.h"
 
-static const char *region_of(uintptr_t va)
+/* NULL: none is there. */
+static const char *guard_at(uintptr_t va)
 {
 	extern const char __boot_stack_guard[], __emergency_stack_guard[];
 
-	if (va < MM_PAGE_SIZE)
-		return "page zero, a null pointer";
 	if (va - (uintptr_t)__boot_stack_guard < MM_PAGE_SIZE)
 		return "the guard page of the boot stack";
 	if (va - (uintptr_t)__emergency_stack_guard < MM_PAGE_SIZE)
 		return "the guard page of the emergency stack";
+	return NULL;
+}
+
+static const char *region_of(uintptr_t va)
+{
+	if (va < MM_PAGE_SIZE)
+		return "page zero, a null pointer";
+	if (guard_at(va))
+		return guard_at(va);
 	if (va >= ARCH_KERNEL_BASE)
 		return "the kernel image";
 	if (va >= ARCH_VMAP_BASE)
@@ -44,6 +52,12 @@ static void explain_page_fault(const struct arch_trap_info *t)
 		region_of(t->address));
 }
 
+static bool is_overflow(const struct arch_trap_info *t)
+{
+	return t->kind == ARCH_TRAP_STACK_OVERFLOW ||
+	       (t->kind == ARCH_TRAP_PAGE_FAULT && guard_at(t->address));
+}
+
 static void print_line(const char *line)
 {
 	kprintf("  %s\n", line);
@@ -53,8 +67,7 @@ void kernel_trap(struct arch_regs *regs, const struct arch_trap_info *t)
 {
 	panic_begin();
 	kprintf("\nPANIC: %s%s, cause 0x%lx, at pc 0x%lx\n",
-		t->kind == ARCH_TRAP_STACK_OVERFLOW ? "stack overflow: " : "", t->name, t->cause,
-		t->pc);
+		is_overflow(t) ? "stack overflow: " : "", t->name, t->cause, t->pc);
 	if (t->kind == ARCH_TRAP_PAGE_FAULT || t->kind == ARCH_TRAP_STACK_OVERFLOW)
 		explain_page_fault(t);
 	arch_regs_print(regs, print_line);

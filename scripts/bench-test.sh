@@ -410,12 +410,12 @@ import_refused() { # WHY FILE...
 }
 cp "$tmp/other.hb" "$tmp/git.hb" && cp "$tmp/other.hb" "$tmp/syn-small.hb"
 head -c 70 "$tmp/other.hb" >"$tmp/cut.hb"
-head -c 63 "$tmp/other.hb" >"$tmp/stub.hb"
+head -c 63 "$tmp/other.hb" >"$tmp/short.hb"
 { head -c 64 "$tmp/other.hb"; printf '\2\144\60\1\4\1\5'; } >"$tmp/wild.hb" # 100 bytes aligned to 1 << 48
 ok "an import called like a trace of the default set is refused" import_refused "the default set" "$tmp"/{git,syn-small}.hb
 ok "an import of a truncated trace is refused" import_refused "truncated" "$tmp/cut.hb"
 ok "an import of a damaged trace is refused" import_refused "damaged" "$tmp/wild.hb"
-ok "an import of another file is refused" import_refused "not an HBTRACE1 trace" "$tmp/stub.hb" "$good"
+ok "an import of another file is refused" import_refused "not an HBTRACE1 trace" "$tmp/short.hb" "$good"
 ok "an import of a missing file is refused" import_refused "No such file" "$tmp/none.hb"
 
 ok "means, tables and plots" python3 - "$tmp" <<'END'

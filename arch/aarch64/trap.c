@@ -98,12 +98,6 @@ static bool is_abort(const struct arch_regs *regs)
 	return ec == EC_INSTRUCTION_ABORT || ec == EC_DATA_ABORT;
 }
 
-static bool in_guard_page(uintptr_t va)
-{
-	return va - (uintptr_t)__boot_stack_guard < MM_PAGE_SIZE ||
-	       va - (uintptr_t)__emergency_stack_guard < MM_PAGE_SIZE;
-}
-
 static enum arch_trap_kind abort_kind(const struct arch_regs *regs)
 {
 	switch (ISS_FSC(regs->esr)) {
@@ -111,7 +105,7 @@ static enum arch_trap_kind abort_kind(const struct arch_regs *regs)
 	case FSC_TRANSLATION:
 	case FSC_ACCESS_FLAG:
 	case FSC_PERMISSION:
-		return in_guard_page(regs->far) ? ARCH_TRAP_STACK_OVERFLOW : ARCH_TRAP_PAGE_FAULT;
+		return ARCH_TRAP_PAGE_FAULT;
 	case FSC_ALIGNMENT:
 		return ARCH_TRAP_MISALIGNED;
 	default:

@@ -119,19 +119,12 @@ static uint64_t frame_pointer_of(struct arch_regs *regs)
 	return (uint64_t)(regs + 1);
 }
 
-static bool in_guard_page(uintptr_t va)
-{
-	return va - (uintptr_t)__boot_stack_guard < MM_PAGE_SIZE ||
-	       va - (uintptr_t)__emergency_stack_guard < MM_PAGE_SIZE;
-}
-
 static struct arch_trap_info describe(struct arch_regs *regs)
 {
 	struct cause cause = cause_of(regs);
-	bool overflow = cause.kind == ARCH_TRAP_PAGE_FAULT && in_guard_page(regs->address);
 
 	return (struct arch_trap_info){
-		.kind = overflow ? ARCH_TRAP_STACK_OVERFLOW : cause.kind,
+		.kind = cause.kind,
 		.pc = regs->pc,
 		.sp = regs->x[SP],
 		.frame_pointer = frame_pointer_of(regs),

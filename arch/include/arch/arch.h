@@ -183,7 +183,7 @@ enum arch_trap_kind {
 	ARCH_TRAP_BREAKPOINT,
 	ARCH_TRAP_MISALIGNED,
 	ARCH_TRAP_BUS_ERROR,
-	ARCH_TRAP_STACK_OVERFLOW, /* a page fault on a guard page, taken on the emergency stack */
+	ARCH_TRAP_STACK_OVERFLOW, /* of a stack that has no guard page; the kernel knows those */
 	ARCH_TRAP_OTHER,
 };
 enum arch_irq_kind { ARCH_IRQ_EXTERNAL, ARCH_IRQ_TIMER, ARCH_IRQ_SOFTWARE };
