@@ -22,6 +22,7 @@
  * What is inside a value is not proven by fdt_open(); each accessor checks it.
  */
 #include <kernel/fdt.h>
+#include <lib/format.h>
 #include <lib/string.h>
 
 #define MAGIC	    0xd00dfeedu
@@ -558,12 +559,7 @@ const char *fdt_get_str(const struct fdt_node *n, const char *name, uint32_t i)
 
 bool fdt_has_str(struct fdt_value list, const char *s)
 {
-	const char *own;
-
-	while ((own = take_str(&list)))
-		if (same(own, s))
-			return true;
-	return false;
+	return strlist_index((const char *)list.data, list.len, s) >= 0;
 }
 
 bool fdt_compatible(const struct fdt_node *n, const char *compatible)

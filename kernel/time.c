@@ -6,7 +6,7 @@
 #include <kernel/driver.h>
 #include <kernel/irq.h>
 #include <kernel/panic.h>
-#include <lib/string.h>
+#include <lib/format.h>
 
 #include "kernel.h"
 
@@ -113,14 +113,12 @@ void kernel_irq(enum arch_irq_kind kind)
 
 static uint32_t virtual_irq(const struct fdt_node *node)
 {
-	const char *name;
+	struct fdt_value names = fdt_get(node, "interrupt-names");
 
-	if (!fdt_has(node, "interrupt-names"))
+	if (!names.data)
 		return VIRTUAL_IRQ;
-	for (uint32_t i = 0; (name = fdt_get_str(node, "interrupt-names", i)); i++)
-		if (!strcmp(name, "virt"))
-			return i;
-	return UINT32_MAX;
+	/* None of that name becomes a number that no interrupt has. */
+	return (uint32_t)strlist_index((const char *)names.data, names.len, "virt");
 }
 
 /* AArch64: the timer is an interrupt of the controller. Whether it comes, time_try finds out. */

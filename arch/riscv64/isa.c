@@ -5,6 +5,7 @@
  * ones: so each is tried once before it counts.
  */
 #include <arch/arch.h>
+#include <lib/format.h>
 #include <lib/string.h>
 
 #include "riscv.h"
@@ -12,17 +13,6 @@
 
 struct riscv_isa riscv_isa;
 bool riscv_has_instret;
-
-/* A list of names, each with its NUL. */
-static bool in_list(const char *list, size_t size, const char *name)
-{
-	for (const char *end; (end = memchr(list, '\0', size)); list = end + 1) {
-		if (!strcmp(list, name))
-			return true;
-		size -= (size_t)(end + 1 - list);
-	}
-	return false;
-}
 
 /* "rv64imafdc_zicsr_svpbmt1p0": multi-letter names stand behind an underscore, a version may
  * follow. */
@@ -44,7 +34,8 @@ static bool in_string(const char *isa, const char *name)
 static bool names_extension(const struct arch_boot_info *info, const char *name)
 {
 	if (info->riscv_extensions)
-		return in_list(info->riscv_extensions, info->riscv_extensions_size, name);
+		return strlist_index(info->riscv_extensions, info->riscv_extensions_size, name) >=
+		       0;
 	return info->riscv_isa && in_string(info->riscv_isa, name);
 }
 

@@ -225,6 +225,19 @@ bool parse_number(const char *s, uint64_t *out)
 	return true;
 }
 
+int strlist_index(const char *list, size_t size, const char *s)
+{
+	const char *end;
+
+	for (int i = 0; size && (end = memchr(list, '\0', size)); i++) {
+		if (*list == *s && !strcmp(list, s))
+			return i;
+		size -= (size_t)(end + 1 - list);
+		list = end + 1;
+	}
+	return -1;
+}
+
 void make_printable(char *s)
 {
 	for (; *s; s++)

@@ -44,6 +44,18 @@ SELFTEST(lib, parse_number)
 	CHECK(v == 5);
 }
 
+SELFTEST(lib, strlist_index)
+{
+	static const char list[] = "one\0\0three\0four";
+
+	CHECK(strlist_index(list, sizeof(list), "one") == 0);
+	CHECK(strlist_index(list, sizeof(list), "") == 1);
+	CHECK(strlist_index(list, sizeof(list), "three") == 2);
+	CHECK(strlist_index(list, sizeof(list), "four") == 3);
+	CHECK(strlist_index(list, sizeof(list) - 1, "four") < 0); /* has no NUL */
+	CHECK(strlist_index(list, sizeof(list), "thre") < 0 && strlist_index(NULL, 0, "") < 0);
+}
+
 SELFTEST(lib, make_printable)
 {
 	char s[] = "a ~\x1b[2J\x7f\xff";

@@ -23,6 +23,12 @@ size_t format_vbuf(char *buf, size_t size, const char *fmt, va_list ap);
 /* Text of a device, for a terminal: what is not printable ASCII becomes '?'. */
 void make_printable(char *s);
 
+/*
+ * The place of s in a list of strings, each with its NUL, as device trees have them; negative: it
+ * is not there. What is behind the last NUL counts for nothing.
+ */
+int strlist_index(const char *list, size_t size, const char *s);
+
 /* A number in C notation (0x for hexadecimal), the whole string. False: *out untouched. */
 bool parse_number(const char *s, uint64_t *out);
 
